@@ -1,0 +1,115 @@
+"""Flax modules by name or config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from vit_jax import errors
+from vit_jax.models import variants
+
+if TYPE_CHECKING:
+  from vit_jax.models.vit import VisionTransformer
+
+# The fields of a model config, each with the module's name for it. A field
+# that is a config itself is a dict here.
+_FIELDS = {
+  'model_name': None,
+  'patches': {'size': 'patch_size'},
+  'hidden_size': 'hidden_size',
+  'transformer': {
+    'mlp_dim': 'mlp_dim',
+    'num_heads': 'num_heads',
+    'num_layers': 'num_layers',
+    'dropout_rate': 'dropout_rate',
+    'attention_dropout_rate': 'attention_dropout_rate',
+    'drop_path_rate': 'drop_path_rate',
+  },
+  'classifier': 'classifier',
+  'representation_size': 'representation_size',
+  'resnet': {
+    'num_layers': 'resnet_num_layers',
+    'width_factor': 'resnet_width_factor',
+  },
+  'head_bias_init': 'head_bias_init',
+}
+_RATES = ('dropout_rate', 'attention_dropout_rate', 'drop_path_rate')
+
+
+def create_model(
+  name_or_config: str | ConfigDict,
+  num_classes: int | None,
+  *,
+  dtype: Any = 'float32',
+  param_dtype: Any = 'float32',
+) -> VisionTransformer:
+  """Returns a Flax module; nothing is computed and no memory is taken.
+
+  Args:
+    name_or_config: a name such as 'ViT-B_16' or 'b16', or an edited
+      `model_config(name)`.
+    num_classes: width of the head, or None for the features before it.
+    dtype: of the computation, such as 'bfloat16'.
+    param_dtype: of the parameters.
+
+  Raises:
+    ConfigError: an unknown name or field, or sizes that don't fit together.
+  """
+  import jax.numpy as jnp  # Here, so that configs import in no time.
+
+  from vit_jax.models import vit
+
+  config = name_or_config
+  if isinstance(config, str):
+    config = variants.model_config(config)
+  fields = _module_fields(config)
+  _check(fields, config.get('model_name', 'model'))
+  return vit.VisionTransformer(
+    num_classes=num_classes,
+    dtype=jnp.dtype(dtype),
+    param_dtype=jnp.dtype(param_dtype),
+    **fields,
+  )
+
+
+def _module_fields(config: Any, names=None, path='model') -> dict[str, Any]:
+  """Returns the module's arguments for a (nested) config."""
+  fields = {}
+  names = _FIELDS if names is None else names
+  for key, value in config.items():
+    if key not in names:
+      raise errors.ConfigError(
+        errors.unknown_name('config field', f'{path}.{key}', [
+          f'{path}.{name}' for name in names
+        ])
+      )
+    if isinstance(names[key], dict):
+      fields |= _module_fields(value, names[key], f'{path}.{key}')
+    elif names[key] is not None:
+      # ConfigDict gives lists back where tuples were overridden.
+      fields[names[key]] = tuple(value) if isinstance(value, list) else value
+  return fields
+
+
+def _check(fields: dict[str, Any], name: str):
+  """Raises one ConfigError that lists all that can't be built."""
+  from vit_jax.models import vit
+
+  required = {'patch_size', 'hidden_size', 'num_layers', 'num_heads', 'mlp_dim'}
+  problems = [f'{field} is missing' for field in sorted(required - {*fields})]
+  if not problems and fields['hidden_size'] % fields['num_heads']:
+    problems.append(
+      f'hidden_size {fields["hidden_size"]} is not a multiple of num_heads '
+      f'{fields["num_heads"]}'
+    )
+  classifier = fields.get('classifier', 'token')
+  if classifier not in vit.CLASSIFIERS:
+    problems.append(
+      errors.unknown_name('classifier', str(classifier), vit.CLASSIFIERS)
+    )
+  for rate in _RATES:
+    if not 0 <= fields.get(rate, 0.0) < 1:
+      problems.append(f'{rate} {fields[rate]} is not in [0, 1)')
+  if problems:
+    raise errors.ConfigError(f'Model {name!r}: ' + '; '.join(problems) + '.')

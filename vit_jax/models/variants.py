@@ -1,0 +1,148 @@
+"""The model sizes by name, as editable configs with the original's fields."""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from vit_jax import errors
+
+
+def _vit(
+  name: str,
+  patch: int,
+  hidden_size: int,
+  mlp_dim: int,
+  num_heads: int,
+  num_layers: int,
+  *,
+  dropout_rate: float = 0.0,
+  classifier: str = 'token',
+) -> ConfigDict:
+  return ConfigDict(
+    {
+      'model_name': name,
+      'patches': {'size': (patch, patch)},
+      'hidden_size': hidden_size,
+      'transformer': {
+        'mlp_dim': mlp_dim,
+        'num_heads': num_heads,
+        'num_layers': num_layers,
+        # Chance that an element is zeroed after the embedding, the attention
+        # and each dense layer of the MLP.
+        'dropout_rate': dropout_rate,
+        # Chance that one attention weight is zeroed.
+        'attention_dropout_rate': 0.0,
+        # Chance that the last block is skipped for an example; earlier blocks
+        # have a share of it that grows linearly with depth.
+        'drop_path_rate': 0.0,
+      },
+      # 'token', 'gap', 'unpooled' or 'token_unpooled'.
+      'classifier': classifier,
+      # Width of the dense + tanh layer before the head, or None for no layer.
+      'representation_size': None,
+    },
+    convert_dict=True,
+  )
+
+
+def _hybrid(config: ConfigDict, num_layers: tuple[int, ...]) -> ConfigDict:
+  config.resnet = ConfigDict({'num_layers': num_layers, 'width_factor': 1})
+  return config
+
+
+def _tiny() -> ConfigDict:
+  """A model of our own for 8x8 scans; there are no published weights."""
+  return _vit('tiny', 4, 64, 256, 4, 6)
+
+
+def _ti(name: str, patch: int, **kwargs) -> ConfigDict:
+  return _vit(name, patch, 192, 768, 3, 12, **kwargs)
+
+
+def _s(name: str, patch: int, **kwargs) -> ConfigDict:
+  return _vit(name, patch, 384, 1536, 6, 12, **kwargs)
+
+
+def _b(name: str, patch: int, **kwargs) -> ConfigDict:
+  return _vit(name, patch, 768, 3072, 12, 12, **kwargs)
+
+
+def _l(name: str, patch: int, **kwargs) -> ConfigDict:
+  return _vit(name, patch, 1024, 4096, 16, 24, **kwargs)
+
+
+def _h(name: str, patch: int, **kwargs) -> ConfigDict:
+  return _vit(name, patch, 1280, 5120, 16, 32, **kwargs)
+
+
+# The names are the base names of the published files. The dropout rates are
+# those with which the original fine-tunes.
+MODELS: dict[str, Callable[[], ConfigDict]] = {
+  'tiny': _tiny,
+  'ViT-Ti_16': lambda: _ti('ViT-Ti_16', 16),
+  'ViT-S_16': lambda: _s('ViT-S_16', 16),
+  'ViT-S_32': lambda: _s('ViT-S_32', 32),
+  'ViT-B_8': lambda: _b('ViT-B_8', 8),
+  'ViT-B_16': lambda: _b('ViT-B_16', 16),
+  'ViT-B_32': lambda: _b('ViT-B_32', 32),
+  'ViT-L_16': lambda: _l('ViT-L_16', 16, dropout_rate=0.1),
+  'ViT-L_32': lambda: _l('ViT-L_32', 32),
+  'ViT-H_14': lambda: _h('ViT-H_14', 14, dropout_rate=0.1),
+  'ViT-S_16-gap-norep': lambda: _s('ViT-S_16-gap-norep', 16, classifier='gap'),
+  'ViT-S_32-gap-norep': lambda: _s('ViT-S_32-gap-norep', 32, classifier='gap'),
+  'ViT-B_16-gap-norep': lambda: _b('ViT-B_16-gap-norep', 16, classifier='gap'),
+  'ViT-B_32-gap-norep': lambda: _b('ViT-B_32-gap-norep', 32, classifier='gap'),
+  # The stem alone divides by 4, so this one sees 32x32 pixels per token in
+  # spite of its name.
+  'R+ViT-Ti_16': lambda: _hybrid(_ti('R+ViT-Ti_16', 8), ()),
+  'R26+ViT-S_32': lambda: _hybrid(_s('R26+ViT-S_32', 1), (2, 2, 2, 2)),
+  'R26+ViT-B_32': lambda: _hybrid(_b('R26+ViT-B_32', 1), (2, 2, 2, 2)),
+  # Three stages, so that a token is 16 pixels wide; the blocks of ResNet-50's
+  # fourth stage were added to the third.
+  'R50+ViT-B_16': lambda: _hybrid(
+    _b('R50+ViT-B_16', 1, dropout_rate=0.1), (3, 4, 9)
+  ),
+  'R50+ViT-L_32': lambda: _hybrid(
+    _l('R50+ViT-L_32', 1, dropout_rate=0.1), (3, 4, 6, 3)
+  ),
+}
+
+# What a config argument such as `configs/vit.py:b16,cifar10` calls a model.
+SHORT_NAMES = {
+  'tiny': 'tiny',
+  'ti16': 'ViT-Ti_16',
+  's16': 'ViT-S_16',
+  's32': 'ViT-S_32',
+  'b8': 'ViT-B_8',
+  'b16': 'ViT-B_16',
+  'b32': 'ViT-B_32',
+  'l16': 'ViT-L_16',
+  'l32': 'ViT-L_32',
+  'h14': 'ViT-H_14',
+  's16_gap_norep': 'ViT-S_16-gap-norep',
+  's32_gap_norep': 'ViT-S_32-gap-norep',
+  'b16_gap_norep': 'ViT-B_16-gap-norep',
+  'b32_gap_norep': 'ViT-B_32-gap-norep',
+  'r_ti16': 'R+ViT-Ti_16',
+  'r26_s32': 'R26+ViT-S_32',
+  'r26_b32': 'R26+ViT-B_32',
+  'r50_b16': 'R50+ViT-B_16',
+  'r50_l32': 'R50+ViT-L_32',
+}
+
+
+def model_config(name: str) -> ConfigDict:
+  """Returns a fresh, editable config of the model called `name`.
+
+  Args:
+    name: a published name such as 'ViT-B_16' or a short one such as 'b16'.
+
+  Raises:
+    ConfigError: no model has that name; the text names the closest one.
+  """
+  name_in_full = SHORT_NAMES.get(name, name)
+  if name_in_full not in MODELS:
+    raise errors.ConfigError(
+      errors.unknown_name('model', name, [*MODELS, *SHORT_NAMES])
+    )
+  return MODELS[name_in_full]()
