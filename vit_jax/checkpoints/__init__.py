@@ -6,14 +6,13 @@ import os
 from typing import Any
 
 from vit_jax.checkpoints.adapt import fit_params, resize_position_embedding
-from vit_jax.checkpoints.locate import locate
+from vit_jax.checkpoints import locate
 from vit_jax.checkpoints.npz import load_params, save_params
 
 __all__ = [
   'fit_params',
   'load_params',
   'load_pretrained',
-  'locate',
   'resize_position_embedding',
   'save_params',
 ]
@@ -46,7 +45,7 @@ def load_pretrained(
   import jax
 
   size = (image_size, image_size) if isinstance(image_size, int) else image_size
-  path = locate(name_or_path, directory)
+  path = locate.locate(name_or_path, directory)
   images = jax.ShapeDtypeStruct((1, *size, 3), 'float32')
   expected = jax.eval_shape(model.init, jax.random.key(0), images)['params']
   return fit_params(

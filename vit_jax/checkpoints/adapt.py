@@ -25,7 +25,7 @@ def fit_params(
 
   Position embeddings are resized to `grid`. The head is kept if it fits, else
   it is made afresh: kernel zero, bias `head_bias_init`. A `pre_logits` layer
-  that the model doesn't have is dropped.
+  that the model doesn't have is dropped, and with it the head that read it.
 
   Args:
     params: nested parameters as read from a file.
@@ -42,9 +42,10 @@ def fit_params(
   flat = traverse_util.flatten_dict(dict(params), sep='/')
   wanted = traverse_util.flatten_dict(dict(expected), sep='/')
 
-  if 'pre_logits/kernel' not in wanted:
-    flat = {k: v for k, v in flat.items() if not k.startswith('pre_logits/')}
-  if _POSITIONS in flat and _POSITIONS in wanted:
+  if 'pre_logits/kernel' in flat and 'pre_logits/kernel' not in wanted:
+    # A head of the right shape would still read features it never saw.
+    flat = _without(_without(flat, 'pre_logits/'), 'head/')
+  if np.ndim(flat.get(_POSITIONS)) == 3 and _POSITIONS in wanted:
     has_class_token = 'cls' in wanted
     # Where only one of the two has the class token, the shapes below differ
     # and say so; resizing would hide it.
@@ -57,12 +58,12 @@ def fit_params(
     key not in flat or np.shape(flat[key]) != np.shape(head[key])
     for key in head
   ):
-    flat = {k: v for k, v in flat.items() if not k.startswith('head/')}
+    flat = _without(flat, 'head/')
     for key, array in head.items():
       value = head_bias_init if key == 'head/bias' else 0.0
       flat[key] = np.full(array.shape, value, array.dtype)
   if not head:  # A model without a head gives the features before it.
-    flat = {k: v for k, v in flat.items() if not k.startswith('head/')}
+    flat = _without(flat, 'head/')
 
   _check_shapes(flat, wanted, source)
   return traverse_util.unflatten_dict(
@@ -96,7 +97,7 @@ def resize_position_embedding(
   slot, patches = embedding[:, :num_slots], embedding[0, num_slots:]
   tokens, width = patches.shape
   side = round(tokens**0.5)
-  if side * side != tokens:
+  if not tokens or side * side != tokens:
     if tokens == grid[0] * grid[1]:
       return embedding  # A file of ours for the same non-square images.
     raise errors.CheckpointError(
@@ -111,6 +112,10 @@ def resize_position_embedding(
   patches = scipy.ndimage.zoom(patches, zoom, order=1)
   patches = patches.reshape(1, grid[0] * grid[1], width)
   return np.concatenate([slot, patches.astype(embedding.dtype)], axis=1)
+
+
+def _without(flat: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+  return {k: v for k, v in flat.items() if not k.startswith(prefix)}
 
 
 def _check_shapes(flat: Mapping[str, Any], wanted: Mapping[str, Any], source):

@@ -6,6 +6,7 @@ is all that reading and writing do; fitting to a model is `adapt`'s work.
 """
 
 import os
+import pathlib
 import re
 import zipfile
 import zlib
@@ -31,6 +32,16 @@ _BLOCK_KEY = re.compile(r'(.*/)?(encoderblock_\d+)/([^/]+)/(.+)')
 _GROUP_NORM_KEY = re.compile(r'(.*/)?gn(\d+|_root|_proj)/(scale|bias)')
 # Training states keep the weights below one of these.
 _PREFIXES = ('opt/target/', 'params/')
+# What a flipped or missing byte surfaces as, depending on where it is.
+_DAMAGE = (
+  ValueError,
+  OSError,
+  EOFError,
+  RuntimeError,
+  MemoryError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 def load_params(path: str | os.PathLike) -> dict[str, Any]:
@@ -47,7 +58,8 @@ def load_params(path: str | os.PathLike) -> dict[str, Any]:
     CheckpointNotFoundError: there is no such file.
     CheckpointError: the file is not a readable `.npz` of plain arrays.
   """
-  flat = _rename_to_current(_without_optimizer(_read(os.fspath(path))))
+  path = os.fspath(path)
+  flat = _rename_to_current(_without_optimizer(_read(path)), path)
   flat = {
     key: value.reshape(-1)
     if _GROUP_NORM_KEY.fullmatch(key) and value.shape[:-1] == (1, 1, 1)
@@ -66,18 +78,29 @@ def save_params(params: Mapping[str, Any], path: str | os.PathLike) -> None:
   Args:
     params: the nested parameter dict of a ViT or hybrid.
     path: where to write; the name should end in `.npz`.
+
+  Raises:
+    CheckpointError: a value is not an array of numbers.
   """
   flat = traverse_util.flatten_dict(dict(params), sep='/')
   arrays = {}
   for key, value in flat.items():
     value = np.asarray(value)
+    if value.dtype.hasobject:
+      raise errors.CheckpointError(
+        f'{os.fspath(path)}: can\'t write {key}, found '
+        f'{type(flat[key]).__name__}, expected an array of numbers.'
+      )
     if _GROUP_NORM_KEY.fullmatch(key):
       value = value.reshape(1, 1, 1, -1)
     arrays[_rename(key, _LEGACY_NAMES)] = value
   partial = f'{os.fspath(path)}.partial'
-  with open(partial, 'wb') as file:
-    np.savez(file, **arrays)
-  os.replace(partial, path)
+  try:
+    with open(partial, 'wb') as file:
+      np.savez(file, **arrays)
+    os.replace(partial, path)
+  finally:  # A full disk must not be left fuller.
+    pathlib.Path(partial).unlink(missing_ok=True)
 
 
 def _read(path: str) -> dict[str, np.ndarray]:
@@ -87,37 +110,46 @@ def _read(path: str) -> dict[str, np.ndarray]:
       f'No weight file at {path!r}. Expected an .npz file; see the README on '
       'where the published ones are.'
     )
+  arrays, problems = {}, []
   try:
-    file = np.load(path, allow_pickle=False)
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    with open(path, 'rb') as file:  # np.load leaves a damaged one open.
+      archive = np.load(file, allow_pickle=False)
+      is_archive = isinstance(archive, np.lib.npyio.NpzFile)
+      for key in archive.files if is_archive else ():
+        value = _read_array(archive, key)
+        if isinstance(value, np.ndarray):
+          arrays[key] = value
+        else:
+          problems.append(f'  {key}: {value}')
+  except _DAMAGE as error:
     raise errors.CheckpointError(
       f'{path}: not a readable .npz file ({error}). If it was downloaded, '
       'download it again.'
     ) from error
-  if not isinstance(file, np.lib.npyio.NpzFile):
+  if not is_archive:
     raise errors.CheckpointError(
       f'{path}: holds a single array, expected an .npz archive of named arrays.'
     )
-  arrays, problems = {}, []
-  with file:
-    for key in file.files:
-      try:
-        value = file[key]
-      except (
-        ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error
-      ) as error:
-        problems.append(f'  {key}: {error}')
-        continue
-      # numpy has no name for bfloat16 and stores it as two opaque bytes.
-      if value.dtype == np.dtype('V2'):
-        value = value.view(ml_dtypes.bfloat16)
-      arrays[key] = value
   if problems:
     raise errors.CheckpointError(
       f'{path}: {len(problems)} arrays are damaged or not plain numbers; '
       'download or copy the file again:\n' + '\n'.join(problems)
     )
   return arrays
+
+
+def _read_array(archive: Any, key: str) -> np.ndarray | str:
+  """Returns an array, or what is wrong with it."""
+  try:
+    value = archive[key]
+  except _DAMAGE as error:
+    return str(error)
+  if not isinstance(value, np.ndarray):  # Any zip file gets this far.
+    return 'not an array'
+  # numpy has no name for bfloat16 and stores it as two opaque bytes.
+  if value.dtype == np.dtype('V2'):
+    return value.view(ml_dtypes.bfloat16)
+  return value
 
 
 def _without_optimizer(flat: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -131,12 +163,25 @@ def _without_optimizer(flat: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {k: v for k, v in flat.items() if not k.startswith('opt/')}
 
 
-def _rename_to_current(flat: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  # `LayerNorm_1` is only a current name, so one block's keys tell the file's
-  # age; a file that mixes both keeps its odd keys, to be reported as extra.
-  if any('/MlpBlock_3/' in key for key in flat):
-    return {_rename(key, _CURRENT_NAMES): flat[key] for key in flat}
-  return flat
+def _rename_to_current(
+  flat: dict[str, np.ndarray], path: str
+) -> dict[str, np.ndarray]:
+  # Only the first API has an `MlpBlock_3`, so one such key tells the file's
+  # age. Whatever else is odd keeps its name, to be reported as extra.
+  if not any('/MlpBlock_3/' in key for key in flat):
+    return flat
+  old_names, twice = {}, []
+  for key in flat:
+    name = _rename(key, _CURRENT_NAMES)
+    if name in old_names:
+      twice.append(f'  {old_names[name]} and {key}')
+    old_names[name] = key
+  if twice:
+    raise errors.CheckpointError(
+      f'{path}: expected one array for each parameter, found two, under the '
+      'legacy and the current name; remove one of each:\n' + '\n'.join(twice)
+    )
+  return {name: flat[key] for name, key in old_names.items()}
 
 
 def _rename(key: str, names: Mapping[str, str]) -> str:

@@ -65,12 +65,14 @@ def create_model(
     config = variants.model_config(config)
   fields = _module_fields(config)
   _check(fields, config.get('model_name', 'model'))
-  return vit.VisionTransformer(
-    num_classes=num_classes,
-    dtype=jnp.dtype(dtype),
-    param_dtype=jnp.dtype(param_dtype),
-    **fields,
-  )
+  try:
+    types = {'dtype': jnp.dtype(dtype), 'param_dtype': jnp.dtype(param_dtype)}
+  except TypeError as error:
+    raise errors.ConfigError(
+      f'dtype {dtype!r} or param_dtype {param_dtype!r} is no dtype; use '
+      "'float32' or 'bfloat16'."
+    ) from error
+  return vit.VisionTransformer(num_classes=num_classes, **types, **fields)
 
 
 def _module_fields(config: Any, names=None, path='model') -> dict[str, Any]:
@@ -80,11 +82,18 @@ def _module_fields(config: Any, names=None, path='model') -> dict[str, Any]:
   for key, value in config.items():
     if key not in names:
       raise errors.ConfigError(
-        errors.unknown_name('config field', f'{path}.{key}', [
-          f'{path}.{name}' for name in names
-        ])
+        errors.unknown_name(
+          'config field', f'{path}.{key}', [f'{path}.{name}' for name in names]
+        )
       )
     if isinstance(names[key], dict):
+      if value is None:  # As some write a model without a stem.
+        continue
+      if not hasattr(value, 'items'):
+        raise errors.ConfigError(
+          f'Config field {path}.{key} is {value!r}, expected one with the '
+          f'fields {", ".join(names[key])}.'
+        )
       fields |= _module_fields(value, names[key], f'{path}.{key}')
     elif names[key] is not None:
       # ConfigDict gives lists back where tuples were overridden.
@@ -98,6 +107,14 @@ def _check(fields: dict[str, Any], name: str):
 
   required = {'patch_size', 'hidden_size', 'num_layers', 'num_heads', 'mlp_dim'}
   problems = [f'{field} is missing' for field in sorted(required - {*fields})]
+  problems += [
+    f'{field} {fields[field]} is not positive'
+    for field in sorted(required - {'patch_size'})
+    if fields.get(field, 1) < 1
+  ]
+  patch = fields.get('patch_size', (1, 1))
+  if not isinstance(patch, tuple) or len(patch) != 2 or min(patch) < 1:
+    problems.append(f'patches.size {patch!r} is not a positive (height, width)')
   if not problems and fields['hidden_size'] % fields['num_heads']:
     problems.append(
       f'hidden_size {fields["hidden_size"]} is not a multiple of num_heads '
@@ -108,6 +125,13 @@ def _check(fields: dict[str, Any], name: str):
     problems.append(
       errors.unknown_name('classifier', str(classifier), vit.CLASSIFIERS)
     )
+  if fields.get('resnet_num_layers') is not None:
+    width = int(64 * fields.get('resnet_width_factor', 1.0))
+    if width < 32 or width % 32:
+      problems.append(
+        f'resnet.width_factor {fields["resnet_width_factor"]} gives {width} '
+        'features, which are no multiple of 32 groups'
+      )
   for rate in _RATES:
     if not 0 <= fields.get(rate, 0.0) < 1:
       problems.append(f'{rate} {fields[rate]} is not in [0, 1)')

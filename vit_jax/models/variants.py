@@ -46,7 +46,7 @@ def _vit(
 
 
 def _hybrid(config: ConfigDict, num_layers: tuple[int, ...]) -> ConfigDict:
-  config.resnet = ConfigDict({'num_layers': num_layers, 'width_factor': 1})
+  config.resnet = ConfigDict({'num_layers': num_layers, 'width_factor': 1.0})
   return config
 
 

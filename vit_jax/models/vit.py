@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vit_jax import errors
 from vit_jax.models import resnet
 
 Dtype = Any
@@ -263,6 +264,9 @@ class VisionTransformer(nn.Module):
     Returns:
       float32 [batch, num_classes]; with `num_classes=None` [batch, features];
       with an unpooled classifier [batch, tokens, ...].
+
+    Raises:
+      ConfigError: the images are smaller than one patch.
     """
     types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     x = images
@@ -279,6 +283,12 @@ class VisionTransformer(nn.Module):
       **types,
     )(x)
     batch, rows, columns, width = x.shape
+    if not rows * columns:
+      raise errors.ConfigError(
+        f'Images of {images.shape[1]} by {images.shape[2]} pixels hold no '
+        f'whole patch of {self.patch_size}. Use larger images '
+        '(config.pp.crop) or smaller patches (config.model.patches.size).'
+      )
     x = x.reshape(batch, rows * columns, width)
     if self.classifier in ('token', 'token_unpooled'):
       token = self.param(

@@ -1,0 +1,146 @@
+"""The fields of a training config, their defaults, and the data set presets."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from vit_jax import errors
+
+
+def get_config() -> ConfigDict:
+  """Returns the original's fine-tuning defaults, model and data set unset."""
+  config = ConfigDict()
+
+  # Model and weights.
+  config.model = placeholder(ConfigDict)
+  # Directory with NAME.npz for the model's name, a run directory, or one .npz
+  # file; '' starts from random weights.
+  config.pretrained_dir = 'gs://vit_models/imagenet21k'
+
+  # Data. A tfds name, and splits as tfds writes them.
+  config.dataset = ''
+  config.tfds_data_dir = placeholder(str)
+  config.tfds_manual_dir = placeholder(str)
+  config.pp = ConfigDict()
+  config.pp.train = 'train'
+  config.pp.test = 'test'
+  # Side of the square that the model sees, in pixels.
+  config.pp.crop = 384
+  # 'crop_flip': a random box with a share of the area in area_range and a
+  # width / height in ratio_range, mirrored half of the time. 'affine': rotated
+  # and sheared by up to so many degrees, scaled and shifted by up to a share of
+  # the side. 'none': the whole image.
+  config.pp.augment = 'crop_flip'
+  config.pp.area_range = (0.05, 1.0)
+  config.pp.ratio_range = (3 / 4, 4 / 3)
+  config.pp.affine = ConfigDict(
+    {'rotate': 15.0, 'scale': 0.15, 'shear': 10.0, 'shift': 0.1}
+  )
+  # Examples in a step, over all devices and micro-batches.
+  config.batch = 512
+  config.batch_eval = 512
+  # Threads that read and decode.
+  config.num_threads = 16
+
+  # Optimisation.
+  config.optimizer = 'sgd'  # Or 'adamw'.
+  # Of the momentum: 'bfloat16' or 'float32'.
+  config.optim_dtype = 'bfloat16'
+  config.base_lr = 0.03
+  config.decay_type = 'cosine'  # Or 'linear' or 'constant'.
+  config.warmup_steps = 500
+  config.total_steps = 10_000
+  # Of kernels, with 'adamw' only.
+  config.weight_decay = 0.0
+  config.grad_norm_clip = 1.0
+  config.label_smoothing = 0.0
+  # Micro-batches of a step, to save memory; it divides the batch.
+  config.accum_steps = 8
+  # Of the computation: 'float32' or 'bfloat16'. Parameters, loss and updates
+  # are float32.
+  config.dtype = 'float32'
+  config.seed = 0
+
+  # Every so many steps. Checkpoints are also written at the end; 0 writes no
+  # others.
+  config.progress_every = 10
+  config.eval_every = 100
+  config.checkpoint_every = 1_000
+  # How many of the newest checkpoints to keep.
+  config.keep_checkpoints = 2
+  # The checkpoint that is best by this metric is kept too; '' keeps none. With
+  # 'loss' lower is better.
+  config.best_metric = 'test/accuracy'
+  # Evaluations without a better best_metric after which to stop; 0 never does.
+  config.patience = 0
+  # Which parameters model.npz gets: 'last', or 'best' by best_metric.
+  config.export = 'last'
+  return config
+
+
+# Steps and splits of the paper (arXiv 2010.11929, table 3 and section B.1.1)
+# and, for the first three, of the original code, which holds some of the
+# training split out.
+DATASETS = {
+  'cifar10': {
+    'total_steps': 10_000,
+    'pp': {'train': 'train[:98%]', 'test': 'test', 'crop': 384},
+  },
+  'cifar100': {
+    'total_steps': 10_000,
+    'pp': {'train': 'train[:98%]', 'test': 'test', 'crop': 384},
+  },
+  'imagenet2012': {
+    'total_steps': 20_000,
+    'pp': {'train': 'train[:99%]', 'test': 'validation', 'crop': 384},
+  },
+  'oxford_iiit_pet': {
+    'total_steps': 500,
+    'warmup_steps': 100,
+    'pp': {'train': 'train', 'test': 'test', 'crop': 384},
+  },
+  'oxford_flowers102': {
+    'total_steps': 500,
+    'warmup_steps': 100,
+    'pp': {'train': 'train+validation', 'test': 'test', 'crop': 384},
+  },
+  # Trained from scratch; see vit.py for what it reaches.
+  'digits': {
+    'pretrained_dir': '',
+    'optimizer': 'adamw',
+    'optim_dtype': 'float32',
+    'base_lr': 1e-3,
+    'weight_decay': 1e-4,
+    'total_steps': 1_600,
+    'warmup_steps': 200,
+    'batch': 128,
+    'batch_eval': 360,
+    'accum_steps': 1,
+    'eval_every': 100,
+    'checkpoint_every': 400,
+    'pp': {
+      'train': 'train',
+      'test': 'test',
+      'crop': 16,
+      'augment': 'affine',
+    },
+  },
+}
+
+
+def with_dataset(config: ConfigDict, dataset: str) -> ConfigDict:
+  """Sets the data set and what its preset says.
+
+  Args:
+    config: from `get_config`.
+    dataset: a preset's name; a variant such as 'digits/0_to_4' has the preset
+      of what stands before the slash.
+
+  Raises:
+    ConfigError: there is no preset of that name.
+  """
+  name = dataset.split('/')[0]
+  if name not in DATASETS:
+    raise errors.ConfigError(errors.unknown_name('data set', dataset, DATASETS))
+  config.dataset = dataset
+  config.update(DATASETS[name])
+  return config

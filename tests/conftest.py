@@ -1,0 +1,101 @@
+"""Fixtures shared by the tests; what is slow to make is made once a session."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import parity
+import pytest
+
+import vit_jax
+from vit_jax import checkpoints
+
+# What is compared was recorded on a CPU; other devices multiply with fewer
+# digits. The variable is for the processes that tests start.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+jax.config.update('jax_platforms', os.environ['JAX_PLATFORMS'])
+
+
+@dataclasses.dataclass(frozen=True)
+class Mini:
+  """A mini model of the parity data with its seed-0 weights and images."""
+
+  name: str
+  num_classes: int
+  image_size: int
+  model: Any
+  path: pathlib.Path
+  params: Any  # As read from `path`.
+  images: np.ndarray  # [2, image_size, image_size, 3]
+  # (params, images) -> (logits, attention weights [layers, 2, heads, tokens,
+  # tokens]); compiled at the first call.
+  apply: Callable
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _private_cache(tmp_path_factory) -> Iterator[None]:
+  """Keeps the tests out of the cache of whoever runs them."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('VIT_JAX_CACHE', str(tmp_path_factory.mktemp('cache')))
+    yield
+
+
+@pytest.fixture(scope='session')
+def checkpoint_file(tmp_path_factory) -> Callable[..., pathlib.Path]:
+  """Gives (name, seed=0) -> the `.npz` file of the layout called `name`."""
+  directory = tmp_path_factory.mktemp('checkpoints')
+
+  @functools.cache
+  def write(name: str, seed: int = 0) -> pathlib.Path:
+    path = directory / f'{name}-seed{seed}.npz'
+    np.savez(path, **parity.make_checkpoint(parity.layout(name), seed))
+    return path
+
+  return write
+
+
+@pytest.fixture(scope='session')
+def mini(checkpoint_file) -> Callable[[str], Mini]:
+  """Gives the name of a mini ViT or hybrid -> its `Mini`."""
+
+  @functools.cache
+  def make(name: str) -> Mini:
+    fields = parity.configs()[name]
+    size, num_classes = fields['image_size'], fields['num_classes']
+    model = vit_jax.create_model(fields['config'], num_classes)
+    path = checkpoint_file(name)
+    return Mini(
+      name=name,
+      num_classes=num_classes,
+      image_size=size,
+      model=model,
+      path=path,
+      params=checkpoints.load_params(path),
+      images=parity.make_images(2, size, size, 0),
+      apply=_compiled(model),
+    )
+
+  return make
+
+
+def _compiled(model: Any) -> Callable:
+  @jax.jit
+  def apply(params, images):
+    logits, state = model.apply(
+      {'params': params}, images, train=False, mutable=['intermediates']
+    )
+    blocks = state['intermediates']['Transformer']
+    weights = [
+      blocks[f'encoderblock_{i}']['MultiHeadDotProductAttention_0'][
+        'attention_weights'
+      ][0]
+      for i in range(model.num_layers)
+    ]
+    return logits, jax.numpy.stack(weights)
+
+  return apply

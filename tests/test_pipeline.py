@@ -1,0 +1,229 @@
+"""Host batches: the stream is a function of seed and step, and nothing else."""
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from vit_jax import errors
+from vit_jax.data import decode, pipeline, sources
+
+_N = 23  # Examples; the batch of 4 below doesn't divide it.
+
+
+def _config(**changes):
+  config = ConfigDict(
+    {
+      'seed': 5,
+      'batch': 4,
+      'batch_eval': 8,
+      'num_threads': 1,
+      'pp': {
+        'crop': 6,
+        'area_range': (0.3, 1.0),
+        'ratio_range': (3 / 4, 4 / 3),
+      },
+    }
+  )
+  config.update(changes)
+  return config
+
+
+def _in_memory():
+  rng = np.random.default_rng(0)
+  return sources.Source(
+    name='small',
+    split='train',
+    class_names=('a',) * _N,
+    labels=np.arange(_N, dtype=np.int32),
+    images=rng.integers(256, size=(_N, 3, 5, 3)).astype(np.uint8),
+  )
+
+
+def _encoded():
+  """Images of several sizes, with the index as the label."""
+  rng = np.random.default_rng(0)
+  records = []
+  for index in range(_N):
+    image = rng.integers(256, size=(9 + index, 13, 3)).astype(np.uint8)
+    records.append((cv2.imencode('.png', image)[1].tobytes(), index))
+  return sources.Source('large', 'train', ('a',) * _N, records=records)
+
+
+_SOURCES = {'in_memory': _in_memory(), 'encoded': _encoded()}
+
+
+def _take(config, start, count, kind='in_memory', **process):
+  batches = pipeline.train_batches(config, start, _SOURCES[kind], **process)
+  taken = list(itertools.islice(batches, count))
+  batches.close()
+  return taken
+
+
+def _assert_same(first, second):
+  assert len(first) == len(second)
+  for one, other in zip(first, second, strict=True):
+    assert one.keys() == other.keys()
+    for key in one:
+      np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+def test_shapes_and_dtypes(kind):
+  (batch,) = _take(_config(), 0, 1, kind)
+  height, width = {'in_memory': (3, 5), 'encoded': (6, 6)}[kind]
+  assert batch['image'].shape == (4, height, width, 3)
+  assert batch['image'].dtype == np.uint8
+  assert batch['label'].shape == (4,) and batch['label'].dtype == np.int32
+
+
+def test_small_images_go_out_as_they_are():
+  source = _SOURCES['in_memory']
+  for batch in _take(_config(), 0, 7):
+    np.testing.assert_array_equal(batch['image'], source.images[batch['label']])
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+@pytest.mark.parametrize('start', [1, 5, 6, 17])  # Step 5 spans two epochs.
+@pytest.mark.parametrize('num_threads', [0, 1, 4])
+def test_starting_late_gives_the_tail_of_starting_at_zero(
+  kind, start, num_threads
+):
+  whole = _take(_config(), 0, 20, kind)
+  tail = _take(_config(num_threads=num_threads), start, 20 - start, kind)
+  _assert_same(tail, whole[start:])
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+@pytest.mark.parametrize('process_count', [1, 2, 4])
+def test_global_batch_is_the_same_for_any_number_of_processes(
+  kind, process_count
+):
+  parts = [
+    _take(_config(), 3, 6, kind, process_index=p, process_count=process_count)
+    for p in range(process_count)
+  ]
+  joined = [
+    {key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
+    for batch in zip(*parts, strict=True)
+  ]
+  _assert_same(joined, _take(_config(), 3, 6, kind))
+
+
+def _epochs(config, count, kind='in_memory'):
+  batches = _take(config, 0, -(-count * _N // config.batch), kind)
+  stream = np.concatenate([batch['label'] for batch in batches])
+  return stream[: count * _N].reshape(count, _N)
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+def test_each_epoch_has_every_example_once_in_a_new_order(kind):
+  epochs = _epochs(_config(), 5, kind)
+  np.testing.assert_array_equal(np.sort(epochs), [np.arange(_N)] * 5)
+  assert len({tuple(epoch) for epoch in epochs}) == 5
+  assert (epochs != np.arange(_N)).any(axis=1).all()
+
+
+def test_batch_larger_than_the_data_set_goes_over_epochs():
+  epochs = _epochs(_config(batch=3 * _N + 4), 6)
+  np.testing.assert_array_equal(np.sort(epochs), [np.arange(_N)] * 6)
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+def test_seeds_differ_and_repeat(kind):
+  streams = {
+    tuple(_epochs(_config(seed=seed), 2, kind).ravel())
+    for seed in (5, 6, -1, 2**40, 5)
+  }
+  assert len(streams) == 4
+
+
+def test_crops_of_an_example_differ_between_epochs_and_seeds():
+  crops = set()
+  for seed in (5, 6):
+    for batch in _take(_config(seed=seed), 0, 23, 'encoded'):
+      crops |= {
+        batch['image'][i].tobytes() for i in np.flatnonzero(batch['label'] == 7)
+      }
+  assert len(crops) == 8  # Four epochs each.
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+@pytest.mark.parametrize('batch_eval', [1, 8, 23, 40])
+@pytest.mark.parametrize('num_threads', [0, 3])
+def test_evaluation_has_every_example_once_in_order(
+  kind, batch_eval, num_threads
+):
+  config = _config(batch_eval=batch_eval, num_threads=num_threads)
+  batches = list(pipeline.eval_batches(config, _SOURCES[kind]))
+  assert len(batches) == -(-_N // batch_eval)
+  assert {len(batch['mask']) for batch in batches} == {batch_eval}
+  joined = {
+    key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]
+  }
+  assert joined['mask'].dtype == bool and joined['label'].dtype == np.int32
+  np.testing.assert_array_equal(joined['label'][joined['mask']], np.arange(_N))
+  np.testing.assert_array_equal(np.flatnonzero(joined['mask']), np.arange(_N))
+  assert not joined['image'][~joined['mask']].any()
+  source = _SOURCES[kind]
+  for index, image in enumerate(joined['image'][joined['mask']]):
+    expected, _ = source.read(index)
+    if kind == 'encoded':
+      expected = decode.resize_squash(decode.decode(expected), 6)
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize('kind', _SOURCES)
+@pytest.mark.parametrize('process_count', [2, 4])
+def test_evaluation_on_processes_makes_equally_many_batches(
+  kind, process_count
+):
+  config = _config()
+  parts = [
+    list(pipeline.eval_batches(config, _SOURCES[kind], p, process_count))
+    for p in range(process_count)
+  ]
+  joined = [
+    {key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
+    for batch in zip(*parts, strict=True)
+  ]
+  _assert_same(joined, list(pipeline.eval_batches(config, _SOURCES[kind])))
+
+
+@pytest.mark.parametrize('num_threads', [0, 2])
+@pytest.mark.parametrize('evaluation', [False, True])
+def test_broken_record_raises_what_decoding_raised(num_threads, evaluation):
+  source = _encoded()
+  source.records[19] = (b'broken', 19)
+  config = _config(num_threads=num_threads)
+  batches = (
+    pipeline.eval_batches(config, source)
+    if evaluation
+    else pipeline.train_batches(config, 0, source)
+  )
+  with pytest.raises(errors.DataError, match='large train record 19'):
+    for _ in range(6):
+      next(batches)
+  batches.close()
+
+
+def test_closed_iterator_gives_no_more():
+  batches = pipeline.train_batches(
+    _config(num_threads=2), 0, _SOURCES['encoded']
+  )
+  next(batches)
+  batches.close()
+  with pytest.raises(ValueError, match='closed'):
+    next(batches)
+
+
+@pytest.mark.parametrize('field', ['batch', 'batch_eval'])
+def test_indivisible_batch_names_sizes_that_work(field):
+  config = _config(**{field: 10})
+  with pytest.raises(errors.ConfigError, match=f'{field} is 10.*work: 8, 12'):
+    if field == 'batch':
+      pipeline.train_batches(config, 0, _SOURCES['in_memory'], 0, 4)
+    else:
+      pipeline.eval_batches(config, _SOURCES['in_memory'], 0, 4)

@@ -1,0 +1,25 @@
+"""Data sets, from files on disk to host batches; modules load on use."""
+
+import importlib
+
+_MODULES = (
+  'augment',
+  'builders',
+  'cifar',
+  'decode',
+  'digits',
+  'pipeline',
+  'sources',
+)
+
+__all__ = list(_MODULES)  # pyright: ignore
+
+
+def __getattr__(name: str):
+  if name in _MODULES:
+    return importlib.import_module(f'vit_jax.data.{name}')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted(__all__)

@@ -1,0 +1,250 @@
+"""What happens to images on the device: crop, resize, warp, flip, normalise.
+
+Every function takes one image and is jit- and vmap-able; random ones are pure
+functions of their key. `train_transform` and `eval_transform` put them together
+for a batch, inside the jitted step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num
+
+from vit_jax import errors
+
+Size = int | tuple[int, int]
+Transform = Callable[[Key[Array, ' batch'], jax.Array], jax.Array]
+
+# Tries before a box that sticks out of the image is cut to it. With the default
+# ranges on a square image about one try in thirteen fails.
+_CROP_ATTEMPTS = 10
+
+
+def normalize(
+  image: Num[Array, '*batch height width 3'],
+) -> Float[Array, '*batch height width 3']:
+  """Maps pixels from [0, 255] to [-1, 1], as the published weights expect."""
+  return (image.astype(jnp.float32) - 127.5) / 127.5
+
+
+def random_resized_crop(
+  key: Key[Array, ''],
+  image: Num[Array, 'height width channels'],
+  size: Size,
+  area_range: tuple[float, float] = (0.05, 1.0),
+  ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Float[Array, 'height_out width_out channels']:
+  """Cuts a random box out of an image and resizes it bilinearly.
+
+  The box has a uniform share of the area, a log-uniform aspect ratio and a
+  uniform place (Szegedy et al. 2015, section 6). Its corners need not be whole
+  pixels, which matters for small images.
+
+  Args:
+    key: the only source of randomness.
+    image: [height, width, channels], any range.
+    size: side of the result, or (height, width).
+    area_range: smallest and largest share of the image's area, in (0, 1].
+    ratio_range: smallest and largest width / height.
+
+  Returns:
+    float32 [*size, channels] in the range of the image.
+  """
+  height, width = image.shape[:2]
+  area_key, ratio_key, y_key, x_key = jax.random.split(key, 4)
+  shape = (_CROP_ATTEMPTS,)
+  area = jax.random.uniform(
+    area_key, shape, minval=area_range[0], maxval=area_range[1]
+  )
+  log_ratio = jax.random.uniform(
+    ratio_key,
+    shape,
+    minval=jnp.log(ratio_range[0]),
+    maxval=jnp.log(ratio_range[1]),
+  )
+  area, ratio = area * height * width, jnp.exp(log_ratio)
+  box_heights, box_widths = jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)
+  fits = (box_heights <= height) & (box_widths <= width)
+  first = jnp.argmax(fits)  # The first that fits, or 0 if none does.
+  box_height = jnp.minimum(box_heights[first], height)
+  box_width = jnp.minimum(box_widths[first], width)
+  top = jax.random.uniform(y_key) * (height - box_height)
+  left = jax.random.uniform(x_key) * (width - box_width)
+  return crop_and_resize(image, (top, left, box_height, box_width), size)
+
+
+def crop_and_resize(
+  image: Num[Array, 'height width channels'],
+  box: tuple[Any, Any, Any, Any],
+  size: Size,
+) -> Float[Array, 'height_out width_out channels']:
+  """Resizes a box of an image bilinearly, without smoothing first.
+
+  Args:
+    image: [height, width, channels].
+    box: (top, left, height, width) in pixels, real numbers.
+    size: side of the result, or (height, width).
+
+  Returns:
+    float32 [*size, channels]. Pixels have their values at their centres, as in
+    OpenCV, Pillow and `tf.image.resize`.
+  """
+  top, left, box_height, box_width = box
+  rows, columns = _pair(size)
+  scale = jnp.stack([rows / box_height, columns / box_width])
+  return jax.image.scale_and_translate(
+    image.astype(jnp.float32),
+    (rows, columns, image.shape[-1]),
+    (0, 1),
+    scale,
+    -jnp.stack([top, left]) * scale,
+    method='linear',
+    antialias=False,
+  )
+
+
+def resize(
+  image: Num[Array, 'height width channels'], size: Size
+) -> Float[Array, 'height_out width_out channels']:
+  """Squashes a whole image to `size`; see `crop_and_resize`."""
+  height, width = image.shape[:2]
+  box = (0.0, 0.0, float(height), float(width))
+  return crop_and_resize(image, jax.tree.map(jnp.float32, box), size)
+
+
+def random_flip(
+  key: Key[Array, ''], image: Num[Array, 'height width channels']
+) -> Num[Array, 'height width channels']:
+  """Mirrors an image left to right, half of the time."""
+  return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def random_affine(
+  key: Key[Array, ''],
+  image: Num[Array, 'height width channels'],
+  size: Size,
+  *,
+  rotate: float = 0.0,
+  scale: float = 0.0,
+  shear: float = 0.0,
+  shift: float = 0.0,
+) -> Float[Array, 'height_out width_out channels']:
+  """Rotates, scales, shears and shifts about the centre, and resizes.
+
+  All is one bilinear sampling of the original, so nothing is blurred twice.
+  What comes from outside of the image is black.
+
+  Args:
+    key: the only source of randomness.
+    image: [height, width, channels], any range.
+    size: side of the result, or (height, width).
+    rotate: largest angle in degrees, either way.
+    scale: largest change of size, in (0, 1): sides by 1 - scale to 1 + scale,
+      log-uniform, drawn for height and width alone.
+    shear: largest horizontal shear angle in degrees, either way.
+    shift: largest shift as a share of the side, either way.
+
+  Returns:
+    float32 [*size, channels] in the range of the image.
+  """
+  height, width = image.shape[:2]
+  rows, columns = _pair(size)
+  rotate_key, scale_key, shear_key, shift_key = jax.random.split(key, 4)
+  symmetric = {'minval': -1.0, 'maxval': 1.0}
+  angle = jnp.deg2rad(rotate) * jax.random.uniform(rotate_key, **symmetric)
+  slope = jnp.tan(
+    jnp.deg2rad(shear) * jax.random.uniform(shear_key, **symmetric)
+  )
+  zoom = jnp.exp(
+    jax.random.uniform(
+      scale_key, (2,), minval=jnp.log1p(-scale), maxval=jnp.log1p(scale)
+    )
+  )
+  offset = shift * jax.random.uniform(shift_key, (2,), **symmetric)
+
+  # From the output's pixel centres, in [-0.5, 0.5], to the input's.
+  y = (jnp.arange(rows) + 0.5)[:, None] / rows - 0.5 - offset[0]
+  x = (jnp.arange(columns) + 0.5)[None, :] / columns - 0.5 - offset[1]
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  source_y = (cos * y + sin * x) / zoom[0]
+  source_x = (cos * x - sin * y + slope * y) / zoom[1]
+  source_y = (source_y + 0.5) * height - 0.5
+  source_x = (source_x + 0.5) * width - 0.5
+  return bilinear_sample(image, source_y, source_x)
+
+
+def bilinear_sample(
+  image: Num[Array, 'height width channels'],
+  y: Float[Array, 'rows columns'],
+  x: Float[Array, 'rows columns'],
+) -> Float[Array, 'rows columns channels']:
+  """Returns the image at real pixel positions; black outside of it."""
+
+  def sample(channel):
+    return jax.scipy.ndimage.map_coordinates(
+      channel, [y, x], order=1, mode='constant', cval=0.0
+    )
+
+  return jax.vmap(sample, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))
+
+
+def train_transform(pp: Any, *, cropped: bool) -> Transform:
+  """Returns what makes model inputs of training images, on the device.
+
+  Args:
+    pp: `config.pp` with `crop` and `augment`: 'crop_flip' (also `area_range`,
+      `ratio_range`), 'affine' (also `affine`) or 'none'.
+    cropped: whether the host has cropped and resized the images already, as it
+      does where their sizes vary.
+
+  Returns:
+    A function of one key per image and uint8 images [batch, height, width, 3]
+    that gives float32 [batch, crop, crop, 3] in [-1, 1].
+
+  Raises:
+    ConfigError: an unknown `augment`.
+  """
+
+  def crop_flip(key, image):
+    crop_key, flip_key = jax.random.split(key)
+    if not cropped:
+      image = random_resized_crop(
+        crop_key, image, pp.crop, tuple(pp.area_range), tuple(pp.ratio_range)
+      )
+    return random_flip(flip_key, image)
+
+  def affine(key, image):
+    return random_affine(key, image, pp.crop, **pp.affine)
+
+  def none(key, image):
+    del key
+    return resize(image, pp.crop)
+
+  choices = {'crop_flip': crop_flip, 'affine': affine, 'none': none}
+  if pp.augment not in choices:
+    raise errors.ConfigError(
+      errors.unknown_name('config.pp.augment', pp.augment, choices)
+    )
+  augment = choices[pp.augment]
+  return lambda keys, images: normalize(jax.vmap(augment)(keys, images))
+
+
+def eval_transform(pp: Any) -> Callable[[jax.Array], jax.Array]:
+  """Returns what makes model inputs of images to evaluate: squash, normalise.
+
+  Args:
+    pp: `config.pp` with `crop`.
+
+  Returns:
+    A function of uint8 images [batch, height, width, 3] that gives float32
+    [batch, crop, crop, 3] in [-1, 1].
+  """
+  return lambda images: normalize(
+    jax.vmap(lambda image: resize(image, pp.crop))(images)
+  )
+
+
+def _pair(size: Size) -> tuple[int, int]:
+  return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,197 @@
+"""Random access to labelled image data sets by name, one split at a time."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vit_jax import errors
+from vit_jax.data import builders, decode
+
+# Images of one size up to this side are decoded once and kept in memory, as
+# long as all of them take no more than this many bytes.
+_MAX_SIDE = 64
+_MAX_BYTES = 4 * 2**30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+  """One split of a labelled image data set.
+
+  Attributes:
+    name: of the data set, such as 'cifar10'.
+    split: what of it, such as 'train[:98%]'.
+    class_names: the name of each label.
+    labels: int32 [N], or None where knowing them means reading all records.
+    images: uint8 [N, height, width, 3] in memory, or None where images are
+      large or of several sizes.
+    records: (encoded image, label) by index, where `images` is None.
+  """
+
+  name: str
+  split: str
+  class_names: tuple[str, ...]
+  labels: np.ndarray | None = None
+  images: np.ndarray | None = None
+  records: Sequence[tuple[bytes, int]] | None = None
+
+  def __len__(self) -> int:
+    held = self.records if self.images is None else self.images
+    return 0 if held is None else len(held)
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  def read(self, index: int) -> tuple[bytes | np.ndarray, int]:
+    """Returns an image, decoded (uint8 [H, W, 3]) or encoded, and its label.
+
+    Raises:
+      DataError: the record can't be read.
+    """
+    if self.images is not None and self.labels is not None:
+      return self.images[index], int(self.labels[index])
+    assert self.records is not None
+    return self.records[index]
+
+
+def load_source(config: Any, split: str) -> Source:
+  """Opens one split of `config.dataset`, preparing it first where needed.
+
+  `digits`, `digits/0_to_4`, `digits/5_to_9`, `cifar10` and `cifar100` are
+  prepared on first use. Any other tfds data set must already be prepared as
+  array_record.
+
+  Args:
+    config: with the fields `dataset` (a tfds name), `tfds_data_dir` (None for
+      tfds's default) and `tfds_manual_dir` (where archives were put by hand,
+      or None).
+    split: a tfds split, such as 'test' or 'train[:98%]+validation'.
+
+  Raises:
+    ConfigError: there is no such data set or split.
+    DataNotFoundError: the data set is not prepared and can't be.
+    DataError: the data set is broken or has no images with labels.
+  """
+  builder = builders.open_builder(config)
+  features = _check_features(config.dataset, builder)
+  _check_split(config.dataset, split, builder)
+  records = _Records(config.dataset, split, builder)
+  height, width = features['image'].shape[:2]
+  source = Source(
+    name=config.dataset,
+    split=split,
+    class_names=tuple(features['label'].names),
+    records=records,
+  )
+  small = height and width and max(height, width) <= _MAX_SIDE
+  if small and len(records) * height * width * 3 <= _MAX_BYTES:
+    return _in_memory(source, records, height, width)
+  return source
+
+
+class _Records(Sequence):
+  """(encoded image, label) of each record of a prepared tfds data set."""
+
+  def __init__(self, dataset: str, split: str, builder: Any):
+    import tensorflow_datasets as tfds
+
+    self._where = f'Data set {dataset!r} in {builder.data_dir}, {split}'
+    with self._readable('the split'):
+      self._records = builder.as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+      )
+    # Boxes, masks and the like are neither parsed nor decoded.
+    self._features = tfds.features.FeaturesDict(
+      {key: builder.info.features[key] for key in ('image', 'label')}
+    )
+    self._decoders = {'image': tfds.decode.SkipDecoding()}
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index):
+    with self._readable(f'record {index}'):
+      example: Any = self._features.deserialize_example_np(
+        self._records[index], decoders=self._decoders
+      )
+    return example['image'], int(example['label'])
+
+  @contextlib.contextmanager
+  def _readable(self, what: str) -> Iterator[None]:
+    try:
+      yield
+    except IndexError:
+      raise
+    # The reader's C++ raises several kinds for files that are cut or gone.
+    except Exception as error:
+      raise errors.DataError(
+        f"{self._where}: {what} can't be read ({error}). Copy or prepare the "
+        'data set again.'
+      ) from error
+
+
+def _in_memory(
+  source: Source, records: _Records, height: int, width: int
+) -> Source:
+  """Returns the same split with all its images decoded."""
+  images = np.empty((len(source), height, width, 3), np.uint8)
+  labels = np.empty(len(source), np.int32)
+  for index in range(len(source)):
+    encoded, labels[index] = records[index]
+    name = f'{source.name} {source.split} record {index}'
+    image = decode.decode(encoded, name)
+    if image.shape != images.shape[1:]:
+      raise errors.DataError(
+        f'{name}: image of {image.shape[:2]} pixels, expected '
+        f'{(height, width)}. Prepare the data set again.'
+      )
+    images[index] = image
+  return dataclasses.replace(source, images=images, labels=labels, records=None)
+
+
+def _check_features(dataset: str, builder: Any) -> Any:
+  """Returns the features; DataError unless they are an image and its class."""
+  import tensorflow_datasets as tfds
+
+  features = builder.info.features
+  found = {}
+  if isinstance(features, tfds.features.FeaturesDict):
+    found = dict(features.items())
+  image, label = found.get('image'), found.get('label')
+  if (
+    isinstance(image, tfds.features.Image)
+    and len(image.shape) == 3
+    and image.np_dtype == np.uint8
+    and isinstance(label, tfds.features.ClassLabel)
+  ):
+    return features
+  listing = '\n'.join(f'  {key}: {value}' for key, value in found.items())
+  raise errors.DataError(
+    f"Data set {dataset!r} in {builder.data_dir} has no 8-bit feature 'image' "
+    f"with a class in 'label'. Its features are:\n{listing or features}\n"
+    'Choose a data set for classification.'
+  )
+
+
+def _check_split(dataset: str, split: str, builder: Any):
+  """Raises ConfigError unless `split` names at least one example."""
+  names = list(builder.info.splits)
+  for part in split.split('+'):
+    name = part.partition('[')[0].strip()
+    if name not in (*names, 'all'):
+      text = errors.unknown_name('split', name, names)
+      raise errors.ConfigError(f'Data set {dataset!r}: {text}')
+  try:
+    num_examples = builder.info.splits[split].num_examples
+  except Exception as error:  # tfds's parser raises many kinds.
+    raise errors.ConfigError(
+      f'Data set {dataset!r}: split {split!r} is malformed ({error}). Expected '
+      "the like of 'train', 'train[:98%]' or 'train[500:]+test'."
+    ) from error
+  if not num_examples:
+    raise errors.ConfigError(
+      f'Data set {dataset!r}: split {split!r} has no examples.'
+    )

@@ -1,0 +1,210 @@
+"""Draws figures; the only file that imports matplotlib.
+
+Figures are made without pyplot: nothing global changes, no display is needed,
+and threads don't meet.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+  FuncFormatter,
+  MaxNLocator,
+  NullFormatter,
+  PercentFormatter,
+)
+
+Series = tuple[np.ndarray, np.ndarray]
+
+# Wong 2011 (Nature Methods 8, 441): told apart by all kinds of colour vision.
+_TRAIN_COLOR = '#0072B2'
+_SET_COLORS = ('#D55E00', '#009E73', '#CC79A7', '#E69F00')
+_SET_MARKERS = 'osD^'
+_INK = '#333333'
+# Shorter training curves are drawn as they are.
+_MIN_STEPS_TO_SMOOTH = 30
+# From this ratio of largest to smallest loss on, equal ratios get equal space.
+_LOG_RATIO = 30
+
+
+def plot_curves(
+  metrics: Mapping[str, Series], path: str | os.PathLike, title: str = ''
+) -> None:
+  """Draws loss, accuracy and learning rate over the steps.
+
+  The file appears whole or not at all. What was not logged is left out, and
+  what is not finite leaves a gap.
+
+  Args:
+    metrics: by name (steps [n], values [n]), as `metrics.read_metrics` gives
+      them: 'train/loss', 'train/accuracy', 'train/learning_rate' and, for each
+      evaluated set, '<set>/loss' and '<set>/accuracy'.
+    path: the PNG file to write.
+    title: drawn above, such as the name of the run.
+  """
+  panels = [
+    (draw, kind, height)
+    for draw, kind, height in (
+      (_draw_loss, 'loss', 3),
+      (_draw_accuracy, 'accuracy', 3),
+      (_draw_learning_rate, 'learning_rate', 1.5),
+    )
+    if any(_kind(name) == kind for name in metrics)
+  ]
+  heights = [height for _, _, height in panels] or [3]
+  figure = Figure(figsize=(7, sum(heights) * 0.85 + 0.8), layout='constrained')
+  figure.patch.set_facecolor('white')
+  grid = figure.subplots(
+    len(heights), sharex=True, squeeze=False, height_ratios=heights
+  )
+  axes = list(grid[:, 0])
+  for ax in axes:
+    _style(ax)
+  for ax, (draw, kind, _) in zip(axes, panels, strict=False):
+    draw(ax, {k: v for k, v in metrics.items() if _kind(k) == kind})
+  if not panels:
+    axes[0].text(
+      0.5,
+      0.5,
+      'nothing logged yet',
+      color=_INK,
+      ha='center',
+      transform=axes[0].transAxes,
+    )
+    axes[0].set_yticks([])
+  bottom = axes[-1]
+  last = max(
+    (steps.max() for steps, _ in metrics.values() if len(steps)), default=0
+  )
+  bottom.set_xlim(0, max(1, last * 1.02))
+  bottom.set_xlabel('step', color=_INK)
+  bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:,.0f}'))
+  bottom.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+  figure.align_ylabels(axes)
+  if title:
+    figure.suptitle(title, fontsize=11, color=_INK)
+  _save(figure, pathlib.Path(path))
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+  """Returns the mean over a window around each value.
+
+  Args:
+    values: [n]; those that are not finite don't count.
+    window: its width; at the ends only the part inside is averaged.
+
+  Returns:
+    [n]; NaN where `values` is not finite.
+  """
+  finite = np.isfinite(values)
+  box = np.ones(min(window, len(values)))
+  total = np.convolve(np.where(finite, values, 0.0), box, 'same')
+  count = np.convolve(finite.astype(float), box, 'same')
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.where(finite, total / count, np.nan)
+
+
+def _draw_loss(ax: Axes, curves: Mapping[str, Series]) -> None:
+  _draw_sets(ax, curves)
+  ax.set_ylabel('loss', color=_INK)
+  values = np.concatenate([values for _, values in curves.values()])
+  values = values[np.isfinite(values)]
+  positive = len(values) and values.min() > 0
+  if positive and values.max() / values.min() > _LOG_RATIO:
+    ax.set_yscale('log')
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+  _legend(ax)
+
+
+def _draw_accuracy(ax: Axes, curves: Mapping[str, Series]) -> None:
+  _draw_sets(ax, curves, mark_highest=True)
+  ax.set_ylabel('accuracy', color=_INK)
+  ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+  _legend(ax)
+
+
+def _draw_learning_rate(ax: Axes, curves: Mapping[str, Series]) -> None:
+  for steps, values in curves.values():
+    ax.plot(steps, values, color=_INK, linewidth=1.4)
+  ax.set_ylabel('learning rate', color=_INK)
+  ax.set_ylim(bottom=0)
+  ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
+
+
+def _draw_sets(
+  ax: Axes, curves: Mapping[str, Series], mark_highest: bool = False
+) -> None:
+  """Draws the training curve first and each evaluated set over it."""
+  for name in curves:
+    if name.startswith('train/'):
+      _draw_train(ax, *curves[name])
+  sets = [name for name in curves if not name.startswith('train/')]
+  for i, name in enumerate(sets):
+    steps, values = curves[name]
+    color = _SET_COLORS[i % len(_SET_COLORS)]
+    marker = _SET_MARKERS[i % len(_SET_MARKERS)]
+    label = name.rpartition('/')[0]
+    if mark_highest and np.isfinite(values).any():
+      best = int(np.nanargmax(values))
+      label += f', best {values[best]:.1%} at step {steps[best]:,}'
+      ax.plot(
+        steps[best],
+        values[best],
+        color=color,
+        marker=marker,
+        markersize=10,
+        markerfacecolor='none',
+      )
+    ax.plot(
+      steps,
+      values,
+      color=color,
+      marker=marker,
+      markersize=4,
+      linewidth=1.4,
+      label=label,
+    )
+
+
+def _draw_train(ax: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+  line = {'color': _TRAIN_COLOR, 'linewidth': 1.4, 'label': 'train'}
+  if np.isfinite(values).sum() < _MIN_STEPS_TO_SMOOTH:
+    # A point alone would be a line without length.
+    ax.plot(steps, values, marker='.', markersize=3, **line)
+    return
+  ax.plot(steps, values, color=_TRAIN_COLOR, linewidth=0.8, alpha=0.3)
+  ax.plot(steps, smooth(values, max(5, len(values) // 40)), **line)
+
+
+def _kind(name: str) -> str:
+  return name.rpartition('/')[2]
+
+
+def _style(ax: Axes) -> None:
+  ax.set_facecolor('white')
+  ax.grid(True, color='#e6e6e6', linewidth=0.8)
+  ax.set_axisbelow(True)
+  ax.spines[['top', 'right']].set_visible(False)
+  ax.spines[['left', 'bottom']].set_color('#999999')
+  ax.tick_params(colors=_INK, labelsize=9)
+
+
+def _legend(ax: Axes) -> None:
+  if ax.get_legend_handles_labels()[1]:
+    ax.legend(frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+  partial = path.with_name(f'{path.name}.partial')
+  try:
+    FigureCanvasAgg(figure)  # Without a canvas of its own, pyplot's is taken.
+    figure.savefig(partial, format='png', dpi=150)
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)

@@ -1,0 +1,176 @@
+"""Writes a run's metrics to `metrics.jsonl` and TensorBoard, and reads them.
+
+`metrics.jsonl` has one JSON object a line, `step` first, then floats by name.
+A value that is NaN or infinite is `null` there, because JSON has no other word
+for it and one bad value must not make the line unreadable.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Self, SupportsFloat
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from vit_jax import errors
+
+FILE_NAME = 'metrics.jsonl'
+
+
+class MetricWriter:
+  """Appends metrics to the files of a run, which may be one that goes on.
+
+  What a killed process logged after its last checkpoint is dropped, as those
+  steps are made again: each step is in the file once.
+  """
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    restored_step: int = 0,
+    enabled: bool = True,
+  ):
+    """Opens the files, creating `workdir` if need be.
+
+    Args:
+      workdir: where `metrics.jsonl` and the event files are.
+      restored_step: the number of updates in the checkpoint that the run goes
+        on from; 0 begins anew and drops everything.
+      enabled: False, on all processes but the first, writes nothing at all.
+    """
+    self._file = self._board = None
+    if not enabled:
+      return
+    path = pathlib.Path(workdir, FILE_NAME)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _drop_after(path, restored_step)
+    self._file = path.open('a', encoding='utf-8')
+    self._board = SummaryWriter(
+      os.fspath(workdir),
+      # TensorBoard hides what earlier event files have from this step on.
+      purge_step=restored_step + 1 if restored_step else 0,
+      # File names count whole seconds: without the process, a run restarted at
+      # once would overwrite the file of the one before.
+      filename_suffix=f'.{os.getpid()}.{restored_step}',
+    )
+
+  def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
+    """Appends one line.
+
+    Args:
+      step: number of updates made.
+      values: by name, such as 'train/loss'; anything `float` takes.
+    """
+    if self._file is None or self._board is None:
+      return
+    assert 'step' not in values, 'the line has a step already'
+    floats = {name: float(value) for name, value in values.items()}
+    line: dict[str, Any] = {'step': int(step)}
+    for name, value in floats.items():
+      line[name] = value if math.isfinite(value) else None
+      self._board.add_scalar(name, value, int(step))
+    # Written whole and at once, so that a kill tears the last line at worst.
+    self._file.write(json.dumps(line, allow_nan=False) + '\n')
+    self._file.flush()
+
+  def flush(self) -> None:
+    """Hands everything to the operating system."""
+    if self._file is not None and self._board is not None:
+      self._file.flush()
+      self._board.flush()
+
+  def close(self) -> None:
+    """Flushes and closes; `write` does nothing from then on."""
+    if self._file is not None and self._board is not None:
+      self._file.close()
+      self._board.close()
+      self._file = self._board = None
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self.close()
+
+
+def read_metrics(
+  path: str | os.PathLike,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Reads a `metrics.jsonl`, also of a run that is being written.
+
+  Args:
+    path: the file, or the run directory that has it.
+
+  Returns:
+    For each name (steps int64 [n], values float64 [n]) in the order of the
+    file; what was not finite is NaN.
+
+  Raises:
+    DataNotFoundError: there is no such file.
+    DataError: a line is not an object with a step and numbers.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    path = path / FILE_NAME
+  if not path.is_file():
+    raise errors.DataNotFoundError(
+      f'No metrics at {str(path)!r}. Expected the {FILE_NAME} of a run; give '
+      'the --workdir it was started with.'
+    )
+  series: dict[str, tuple[list[int], list[float]]] = {}
+  text = path.read_text(encoding='utf-8', errors='replace')
+  # Whatever follows the last newline is still being written, or torn.
+  for number, line in enumerate(text.split('\n')[:-1], start=1):
+    values = _parse(line)
+    if values is None:
+      raise errors.DataError(
+        f'{path}, line {number}: found {line[:60]!r}, expected a JSON object '
+        'with "step" and numbers by name; delete the line.'
+      )
+    step = values.pop('step')
+    for name, value in values.items():
+      steps, floats = series.setdefault(name, ([], []))
+      steps.append(step)
+      floats.append(math.nan if value is None else value)
+  return {
+    name: (np.asarray(steps, np.int64), np.asarray(floats, np.float64))
+    for name, (steps, floats) in series.items()
+  }
+
+
+def _drop_after(path: pathlib.Path, step: int) -> None:
+  """Keeps the whole lines of the steps 1 to `step`."""
+  if not path.exists():
+    return
+  old = path.read_bytes()
+  text = old.decode('utf-8', errors='replace')
+  kept = []
+  for line in text.split('\n')[:-1]:
+    values = _parse(line)
+    # Step 0 is evaluated again by a run that restored nothing.
+    if values is not None and step and values['step'] <= step:
+      kept.append(line + '\n')
+  new = ''.join(kept).encode()
+  if new == old:
+    return
+  partial = path.with_name(f'{path.name}.partial')
+  partial.write_bytes(new)
+  os.replace(partial, path)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+  """Returns the object of a line, or None if it is not one of ours."""
+  try:
+    values = json.loads(line)
+  except ValueError:
+    return None
+  if not isinstance(values, dict) or not isinstance(values.get('step'), int):
+    return None
+  # Booleans are ints to Python, but no such line is ever written.
+  numbers = all(
+    v is None or isinstance(v, int | float) for v in values.values()
+  )
+  return values if numbers else None

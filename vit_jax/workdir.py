@@ -1,0 +1,109 @@
+"""A run's directory: what is in it, and that it belongs to the same config."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vit_jax import errors
+
+# Fields that change how a run is watched or where it finds things, not what
+# comes out: they may differ when a run is continued.
+_FREE_FIELDS = frozenset(
+  {
+    'checkpoint_every',
+    'keep_checkpoints',
+    'num_threads',
+    'pretrained_dir',
+    'progress_every',
+    'tfds_data_dir',
+    'tfds_manual_dir',
+  }
+)
+
+
+class Workdir:
+  """Paths of the files that a run leaves.
+
+  Attributes:
+    path: the directory.
+    checkpoints: training states, in `checkpoints/STEP/`.
+    config: all settings of the run.
+    labels: the class names in the order of the logits.
+    metrics: one JSON object a line.
+    curves: the metrics drawn.
+    model: the parameters in Google's layout.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = pathlib.Path(path).expanduser()
+    self.checkpoints = self.path / 'checkpoints'
+    self.config = self.path / 'config.json'
+    self.labels = self.path / 'labels.json'
+    self.metrics = self.path / 'metrics.jsonl'
+    self.curves = self.path / 'curves.png'
+    self.model = self.path / 'model.npz'
+
+  def claim(self, config: Mapping[str, Any]) -> None:
+    """Makes the directory this config's, or finds that it is already.
+
+    Args:
+      config: nested settings, plain Python values.
+
+    Raises:
+      ConfigError: the directory can't be made, or holds a run with other
+        settings; the text lists the fields that differ.
+    """
+    settings = json.loads(json.dumps(config))  # Tuples become lists.
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      if self.config.exists():
+        self._check_same(json.loads(self.config.read_text()), settings)
+      write_text(self.config, json.dumps(settings, indent=2) + '\n')
+    except (OSError, json.JSONDecodeError) as error:
+      raise errors.ConfigError(
+        f'The run can not be kept in {self.path}: {error}. '
+        'Name another directory: --workdir=DIR.'
+      ) from error
+
+  def save_labels(self, class_names: Iterable[str]) -> None:
+    """Writes the class names in the order of the logits."""
+    names = json.dumps(list(class_names), indent=2, ensure_ascii=False)
+    write_text(self.labels, names + '\n')
+
+  def _check_same(self, found: Mapping[str, Any], wanted: Mapping[str, Any]):
+    old, new = _flatten(found), _flatten(wanted)
+    differing = sorted(
+      key
+      for key in {*old, *new}
+      if old.get(key) != new.get(key) and key not in _FREE_FIELDS
+    )
+    if differing:
+      lines = [
+        f'  config.{key}: {old.get(key)!r} there, {new.get(key)!r} now'
+        for key in differing
+      ]
+      raise errors.ConfigError(
+        f'{self.path} holds a run with another config:\n'
+        + '\n'.join(lines)
+        + '\nContinue it with the same settings, or name another directory: '
+        '--workdir=DIR.'
+      )
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is there whole or not at all."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text)
+  os.replace(partial, path)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[f'{prefix}{key}'] = value
+  return flat
