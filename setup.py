@@ -32,6 +32,7 @@ _CORE = [
   'optax>=0.2.8,<0.3',
   'orbax-checkpoint>=0.12.8,<0.13',
   'pillow>=13.0.0,<14',
+  'protobuf>=7.36.2,<8',
   'requests>=2.34.2,<3',
   'rich>=15.0.0,<16',
   'scikit-learn>=1.9.1,<2',

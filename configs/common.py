@@ -15,6 +15,8 @@ def get_config() -> ConfigDict:
   # Directory with NAME.npz for the model's name, a run directory, or one .npz
   # file; '' starts from random weights.
   config.pretrained_dir = 'gs://vit_models/imagenet21k'
+  # Set by augreg.py: a file's name, or a model's for its best file.
+  config.model_or_filename = ''
 
   # Data. A tfds name, and splits as tfds writes them.
   config.dataset = ''

@@ -72,7 +72,7 @@ def numpy_resize(patches, grid):
 
 
 @pytest.mark.parametrize('has_class_token', [True, False])
-@pytest.mark.parametrize('side, grid', [
+@pytest.mark.parametrize(('side', 'grid'), [
   (7, (13, 13)), (13, (7, 7)), (5, (11, 3)), (2, (17, 19)), (3, (2, 23)),
   (1, (5, 3)), (7, (1, 1)), (5, (1, 13)), (14, (24, 24)), (3, (3, 5)),
 ])  # fmt: skip
@@ -89,9 +89,7 @@ def test_resize_equals_numpy(side, grid, has_class_token):
   assert found.dtype == np.float32
   assert found.shape == (1, slots + grid[0] * grid[1], 6)
   np.testing.assert_array_equal(found[:, :slots], embedding[:, :slots])
-  np.testing.assert_allclose(
-    found[0, slots:], wanted.reshape(-1, 6), atol=1e-6
-  )
+  np.testing.assert_allclose(found[0, slots:], wanted.reshape(-1, 6), atol=1e-6)
 
 
 @pytest.mark.parametrize('grid', [(5, 5), (3, 11)])
@@ -123,7 +121,7 @@ def test_grid_that_is_not_square(tokens):
     assert part in str(caught.value)
 
 
-@pytest.mark.parametrize('name, size, slots', [
+@pytest.mark.parametrize(('name', 'size', 'slots'), [
   ('mini-vit', (40, 72), 1), ('mini-vit-gap', (88, 24), 0),
   ('mini-hybrid', (50, 31), 1),
 ])  # fmt: skip
@@ -178,13 +176,15 @@ def test_file_without_a_head_gives_a_fresh_one(edited_file):
     lambda params: [params.pop(f'head/{leaf}') for leaf in ('kernel', 'bias')]
   )
   found = load(path, 'mini-vit', 64, 10)
-  assert not found['head/kernel'].any() and not found['head/bias'].any()
+  assert not found['head/kernel'].any()
+  assert not found['head/bias'].any()
 
 
 def test_half_a_head_is_none(edited_file):
   path = edited_file(lambda params: params.pop('head/bias'))
   found = load(path, 'mini-vit', 64, 10)
-  assert not found['head/kernel'].any() and not found['head/bias'].any()
+  assert not found['head/kernel'].any()
+  assert not found['head/bias'].any()
 
 
 def test_model_without_a_head_drops_the_files(mini):

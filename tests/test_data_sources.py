@@ -93,7 +93,8 @@ def test_prepared_set_is_read_by_name_and_left_encoded(data_dir, name):
   source = sources.load_source(_config(data_dir, name), 'train')
   assert (len(source), source.num_classes) == (7, 3)
   assert source.class_names == ('cat', 'dog', 'emu')
-  assert source.images is None and source.labels is None
+  assert source.images is None
+  assert source.labels is None
   seen = set()
   for index in range(len(source)):
     encoded, label = source.read(index)
@@ -159,7 +160,7 @@ def test_known_but_unprepared_set_says_where_it_looked(tmp_path):
 
 
 def test_other_prepared_versions_are_listed(data_dir):
-  with pytest.raises(errors.DataNotFoundError, match='there is: pets/2.3.1'):
+  with pytest.raises(errors.DataNotFoundError, match=r'there is: pets/2\.3\.1'):
     sources.load_source(_config(data_dir, 'pets:3.0.0'), 'train')
 
 
@@ -187,9 +188,19 @@ def test_damaged_records_are_named_with_their_directory(data_dir, damage):
     path.unlink()
   source = sources.load_source(_config(data_dir, 'pets'), 'train')
   with pytest.raises(
-    errors.DataError, match='record 3 can.t be read'
+    errors.DataError, match=r'record 3 can.t be read'
   ) as raised:
     source.read(3)
+  assert str(path.parent) in str(raised.value)
+
+
+def test_damaged_records_of_a_set_in_memory_are_named(tmp_path):
+  sources.load_source(_config(tmp_path, 'digits'), 'train')
+  (path,) = tmp_path.glob('digits/all/1.0.0/*-train.array_record*')
+  path.write_bytes(path.read_bytes()[:-5000])
+  expected = r'one of records (0|1000) to \d+ can.t be read'
+  with pytest.raises(errors.DataError, match=expected) as raised:
+    sources.load_source(_config(tmp_path, 'digits'), 'train')
   assert str(path.parent) in str(raised.value)
 
 
@@ -210,7 +221,8 @@ def test_images_beyond_memory_stay_encoded(tmp_path, monkeypatch):
   assert whole.images.shape == (360, 8, 8, 3)
   monkeypatch.setattr(sources, '_MAX_BYTES', whole.images.nbytes - 1)
   encoded = sources.load_source(config, 'test')
-  assert encoded.images is None and len(encoded) == 360
+  assert encoded.images is None
+  assert len(encoded) == 360
   png, label = encoded.read(11)
   image, same_label = whole.read(11)
   np.testing.assert_array_equal(decode.decode(png), image)
@@ -222,8 +234,8 @@ def test_neither_tensorflow_nor_torch_is_imported(tmp_path):
     'import sys\n'
     'from ml_collections import ConfigDict\n'
     'import vit_jax.data\n'
-    "light = {'tensorflow_datasets', 'grain', 'jax', 'cv2'} & set(sys.modules)\n"
-    'assert not light, light\n'
+    "heavy = {'tensorflow_datasets', 'grain', 'jax', 'cv2'}\n"
+    'assert not heavy & set(sys.modules)\n'
     'from vit_jax.data import cifar, pipeline, sources\n'
     "config = ConfigDict({'dataset': 'digits', 'tfds_data_dir': sys.argv[1],\n"
     "  'tfds_manual_dir': None, 'batch': 5, 'seed': 0, 'num_threads': 1,\n"

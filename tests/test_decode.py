@@ -103,7 +103,7 @@ def test_what_opencv_lacks_pillow_decodes():
   'encoded', [b'', b'no image', _encode(PIL.Image.fromarray(_pixels()))[:20]]
 )
 def test_undecodable_bytes_are_named(encoded):
-  with pytest.raises(errors.DataError, match='cats/7.png: .* not a readable'):
+  with pytest.raises(errors.DataError, match=r'cats/7\.png: .* not a readable'):
     decode.decode(encoded, 'cats/7.png')
 
 
@@ -126,7 +126,7 @@ def test_header_that_claims_too_much_is_refused_unread(side, recwarn):
   ):
     encoded += struct.pack('>I', len(chunk) - 4) + chunk
     encoded += struct.pack('>I', zlib.crc32(chunk))
-  with pytest.raises(errors.DataError, match='bomb.png.*pixels'):
+  with pytest.raises(errors.DataError, match=r'bomb\.png.*pixels'):
     decode.decode(encoded, 'bomb.png')
 
 
@@ -148,7 +148,8 @@ def test_crop_is_a_function_of_the_generator():
     decode.random_resized_crop(np.random.default_rng(seed), image, 13)
     for seed in (3, 3, 5)
   )
-  assert first.shape == (13, 13, 3) and first.dtype == np.uint8
+  assert first.shape == (13, 13, 3)
+  assert first.dtype == np.uint8
   np.testing.assert_array_equal(first, again)
   assert (first != other).any()
 
@@ -163,14 +164,19 @@ def test_boxes_lie_inside_with_area_and_ratio_in_range():
     ]
   )
   top, left, box_height, box_width = boxes.T
-  assert (top >= 0).all() and (top + box_height <= height).all()
-  assert (left >= 0).all() and (left + box_width <= width).all()
+  assert (top >= 0).all()
+  assert (top + box_height <= height).all()
+  assert (left >= 0).all()
+  assert (left + box_width <= width).all()
   share = box_height * box_width / (height * width)
   ratio = box_width / box_height
   whole = (box_height == height) & (box_width == width)  # Ten misses.
-  assert share.min() > 0.045 and share[~whole].max() <= 1
-  assert ratio[~whole].min() > 0.73 and ratio[~whole].max() < 1.36
-  assert share.min() < 0.1 and share.max() > 0.6
+  assert share.min() > 0.045
+  assert share[~whole].max() <= 1
+  assert ratio[~whole].min() > 0.73
+  assert ratio[~whole].max() < 1.36
+  assert share.min() < 0.1
+  assert share.max() > 0.6
 
 
 def test_boxes_are_as_often_upright_as_lying():

@@ -128,5 +128,5 @@ def test_directory_without_description_is_refused(tmp_path):
 
 def test_unwritable_directory_names_the_flag(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(errors.DataNotFoundError, match='config.tfds_data_dir'):
+  with pytest.raises(errors.DataNotFoundError, match=r'config\.tfds_data_dir'):
     sources.load_source(_config(tmp_path / 'file'), 'test')

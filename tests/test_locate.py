@@ -65,6 +65,22 @@ def test_run_directory(tmp_path):
   assert locate(tmp_path / 'runs' / 'vit' / 'tiny,digits') == path
 
 
+def test_directory_is_a_run(tmp_path):
+  path = touch(tmp_path / 'runs' / 'model.npz')
+  assert locate('ViT-B_16', tmp_path / 'runs') == path
+
+
+def test_directory_is_the_file(tmp_path):
+  path = touch(tmp_path / 'mine.npz')
+  assert locate('ViT-B_16', tmp_path / 'mine.npz') == path
+
+
+def test_weights_that_lie_around_are_not_taken_for_named_ones(cache):
+  touch(pathlib.Path('model.npz'))
+  path = touch(cache / 'ViT-B_16.npz')
+  assert locate('ViT-B_16') == path
+
+
 @pytest.mark.parametrize('name', ['ViT-B_16', 'ViT-B_16.npz'])
 def test_name_in_the_directory(tmp_path, name):
   path = touch(tmp_path / 'pretrained' / 'ViT-B_16.npz')
@@ -98,21 +114,23 @@ def test_directory_without_weights_is_passed_over(cache):
 
 def test_error_lists_all_places(cache, tmp_path):
   text = error_of('ViT-B_16', str(tmp_path / 'pretrained'))
-  assert text.splitlines()[:4] == [
+  assert text.splitlines()[:6] == [
     "No weights for 'ViT-B_16'. Looked at:",
     '  ViT-B_16',
+    '  ViT-B_16/model.npz',
     f'  {tmp_path}/pretrained/ViT-B_16.npz',
+    f'  {tmp_path}/pretrained/model.npz',
     f'  {cache}/ViT-B_16.npz',
   ]
   assert '--config.pretrained_dir=' in text
 
 
-@pytest.mark.parametrize('name, directory, address', [
+@pytest.mark.parametrize(('name', 'directory', 'address'), [
   ('ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
   ('R50+ViT-B_16', '/pre', f'{BUCKET}/imagenet21k/R50+ViT-B_16.npz'),
   ('weights/ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
   ('ViT-B_16', 'gs://vit_models/sam', f'{BUCKET}/sam/ViT-B_16.npz'),
-  ('Ti_16-s_0.1', 'gs://vit_models/augreg/', f'{BUCKET}/augreg/Ti_16-s_0.1.npz'),
+  ('Ti_16-s_0', 'gs://vit_models/augreg/', f'{BUCKET}/augreg/Ti_16-s_0.npz'),
   ('augreg/S_16', 'gs://vit_models', f'{BUCKET}/augreg/S_16.npz'),
   ('gs://vit_models/sam/ViT-L_16.npz', '.', f'{BUCKET}/sam/ViT-L_16.npz'),
   ('b16', 'https://example.org/w', 'https://example.org/w/b16.npz'),
@@ -120,7 +138,8 @@ def test_error_lists_all_places(cache, tmp_path):
 def test_what_the_command_fetches_is_then_found(name, directory, address):
   target, found = fetch_of(error_of(name, directory))
   assert found == address
-  assert locate(name, directory) == touch(pathlib.Path(target))
+  path = touch(pathlib.Path(target))
+  assert locate(name, directory) == path
 
 
 @pytest.mark.parametrize('name', ["it's mine", '$HOME; ls'])

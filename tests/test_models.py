@@ -130,7 +130,7 @@ def test_keys_and_shapes_are_those_of_the_published_files(name):
   assert found == renamed
 
 
-@pytest.mark.parametrize('short, name', variants.SHORT_NAMES.items())
+@pytest.mark.parametrize(('short', 'name'), variants.SHORT_NAMES.items())
 def test_short_names(short, name):
   config = vit_jax.model_config(short)
   assert config == vit_jax.model_config(name)
@@ -186,7 +186,7 @@ def tiny_with(**fields) -> ConfigDict:
   vit_jax.model_config,
   functools.partial(vit_jax.create_model, num_classes=10),
 ])  # fmt: skip
-@pytest.mark.parametrize('wrong, right', [
+@pytest.mark.parametrize(('wrong', 'right'), [
   ('ViT-B16', 'ViT-B_16'), ('vit-h_14', 'ViT-H_14'), ('r50b16', 'r50_b16'),
 ])  # fmt: skip
 def test_unknown_name(call, wrong, right):
@@ -195,7 +195,7 @@ def test_unknown_name(call, wrong, right):
   assert 'R26+ViT-S_32' in text
 
 
-@pytest.mark.parametrize('field, wrong, right', [
+@pytest.mark.parametrize(('field', 'wrong', 'right'), [
   ('hiden_size', 'model.hiden_size', 'model.hidden_size'),
   (
     'transformer__num_layer',
@@ -208,7 +208,7 @@ def test_unknown_field(field, wrong, right):
   assert f"Unknown config field '{wrong}'. Did you mean '{right}'?" in text
 
 
-@pytest.mark.parametrize('field, value, text', [
+@pytest.mark.parametrize(('field', 'value', 'text'), [
   ('hidden_size', 66, 'hidden_size 66 is not a multiple of num_heads 4'),
   ('transformer__num_heads', 0, 'num_heads 0 is not positive'),
   ('transformer__mlp_dim', -1, 'mlp_dim -1 is not positive'),
@@ -222,14 +222,17 @@ def test_unknown_field(field, wrong, right):
   ('transformer__drop_path_rate', 2, 'drop_path_rate 2 is not in [0, 1)'),
   (
     'resnet',
-    {'num_layers': (1,), 'width_factor': 0.3},
-    'width_factor 0.3 gives 19 features',
+    {'num_layers': (1,), 'width_factor': 0.75},
+    'width_factor 0.75 gives 48 features',
+  ),
+  (
+    'resnet',
+    {'num_layers': (), 'width_factor': 0.01},
+    'width_factor 0.01 gives 0 features',
   ),
 ])  # fmt: skip
 def test_value_that_cannot_work(field, value, text):
-  assert text in error_of(
-    vit_jax.create_model, tiny_with(**{field: value}), 10
-  )
+  assert text in error_of(vit_jax.create_model, tiny_with(**{field: value}), 10)
 
 
 def test_all_problems_in_one_error():
@@ -241,7 +244,7 @@ def test_all_problems_in_one_error():
   )
   text = error_of(vit_jax.create_model, config, 10)
   assert "Model 'tiny'" in text
-  for part in ('hidden_size 65', "'mean'", 'dropout_rate 1.5', 'path_rate -0.5'):
+  for part in ('hidden_size 65', "'mean'", 'dropout_rate 1.5', 'rate -0.5'):
     assert part in text
 
 
@@ -257,4 +260,5 @@ def test_missing_fields_are_named():
 @pytest.mark.parametrize('field', ['dtype', 'param_dtype'])
 def test_unknown_dtype(field):
   text = error_of(vit_jax.create_model, 'tiny', 10, **{field: 'bf16'})
-  assert "'bf16'" in text and "'bfloat16'" in text
+  assert "'bf16'" in text
+  assert "'bfloat16'" in text

@@ -1,5 +1,6 @@
 """Host batches: the stream is a function of seed and step, and nothing else."""
 
+import functools
 import itertools
 
 import cv2
@@ -76,7 +77,8 @@ def test_shapes_and_dtypes(kind):
   height, width = {'in_memory': (3, 5), 'encoded': (6, 6)}[kind]
   assert batch['image'].shape == (4, height, width, 3)
   assert batch['image'].dtype == np.uint8
-  assert batch['label'].shape == (4,) and batch['label'].dtype == np.int32
+  assert batch['label'].shape == (4,)
+  assert batch['label'].dtype == np.int32
 
 
 def test_small_images_go_out_as_they_are():
@@ -150,6 +152,17 @@ def test_crops_of_an_example_differ_between_epochs_and_seeds():
   assert len(crops) == 8  # Four epochs each.
 
 
+@pytest.mark.parametrize('augment', ['none', 'affine'])
+def test_host_crops_only_for_the_augmentation_that_crops(augment):
+  config = _config()
+  config.pp.augment = augment
+  source = _SOURCES['encoded']
+  for batch in _take(config, 0, 6, 'encoded'):
+    for image, index in zip(batch['image'], batch['label'], strict=True):
+      whole = decode.decode(source.read(index)[0])
+      np.testing.assert_array_equal(image, decode.resize_squash(whole, 6))
+
+
 @pytest.mark.parametrize('kind', _SOURCES)
 @pytest.mark.parametrize('batch_eval', [1, 8, 23, 40])
 @pytest.mark.parametrize('num_threads', [0, 3])
@@ -163,7 +176,8 @@ def test_evaluation_has_every_example_once_in_order(
   joined = {
     key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]
   }
-  assert joined['mask'].dtype == bool and joined['label'].dtype == np.int32
+  assert joined['mask'].dtype == bool
+  assert joined['label'].dtype == np.int32
   np.testing.assert_array_equal(joined['label'][joined['mask']], np.arange(_N))
   np.testing.assert_array_equal(np.flatnonzero(joined['mask']), np.arange(_N))
   assert not joined['image'][~joined['mask']].any()
@@ -204,8 +218,7 @@ def test_broken_record_raises_what_decoding_raised(num_threads, evaluation):
     else pipeline.train_batches(config, 0, source)
   )
   with pytest.raises(errors.DataError, match='large train record 19'):
-    for _ in range(6):
-      next(batches)
+    list(itertools.islice(batches, 6))
   batches.close()
 
 
@@ -222,8 +235,9 @@ def test_closed_iterator_gives_no_more():
 @pytest.mark.parametrize('field', ['batch', 'batch_eval'])
 def test_indivisible_batch_names_sizes_that_work(field):
   config = _config(**{field: 10})
+  make = {
+    'batch': functools.partial(pipeline.train_batches, config, 0),
+    'batch_eval': functools.partial(pipeline.eval_batches, config),
+  }[field]
   with pytest.raises(errors.ConfigError, match=f'{field} is 10.*work: 8, 12'):
-    if field == 'batch':
-      pipeline.train_batches(config, 0, _SOURCES['in_memory'], 0, 4)
-    else:
-      pipeline.eval_batches(config, _SOURCES['in_memory'], 0, 4)
+    make(_SOURCES['in_memory'], 0, 4)

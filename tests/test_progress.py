@@ -68,6 +68,14 @@ def test_summary_is_aligned(capsys):
   assert capsys.readouterr().out == ('Data:    digits\nDevices: 1 x cpu [0]\n')
 
 
+def test_metrics_on_a_line_have_shares_in_percent():
+  assert (
+    progress.format_metrics({'test/loss': 0.12345, 'test/accuracy': 0.97778})
+    == 'test/loss 0.1235, test/accuracy 97.78%'
+  )
+  assert progress.format_metrics({'a/top5': 1}) == 'a/top5 100.00%'
+
+
 def test_rate_counts_from_the_first_update(clock):
   rate = progress.Rate(clock)
   clock.now += 30  # Compilation.
@@ -135,8 +143,8 @@ def test_plain_lines_show_what_is_known(clock):
     shown.update(820, {'train/loss': 0.25, 'train/accuracy': 1.0})
     shown.message('test [/tmp] accuracy 97.8%')
   assert file.getvalue().splitlines() == [
-    '  810/1,600  loss 0.5000  accuracy  87.5%',
-    '  820/1,600  loss 0.2500  accuracy 100.0%  640 images/s  0:02:36 left',
+    '  810/1,600  loss 0.5000, accuracy 87.50%',
+    '  820/1,600  loss 0.2500, accuracy 100.00%  640 images/s  0:02:36 left',
     'test [/tmp] accuracy 97.8%',
   ]
   assert shown.images_per_sec() == pytest.approx(640)
@@ -156,6 +164,13 @@ def test_plain_lines_are_neither_wrapped_nor_styled(clock):
   assert file.getvalue() == '[bold]:smile: ' + 97 * 'x' + '\n'
 
 
+def test_other_processes_show_nothing(clock, capsys):
+  with progress.Progress(20, 0, 1, enabled=False, clock=clock) as shown:
+    shown.update(10, {'train/loss': 2.0})
+    shown.message('evaluated')
+  assert capsys.readouterr().out == ''
+
+
 def test_terminal_has_a_bar_and_whole_messages_above_it(clock):
   file = io.StringIO()
   console = Console(
@@ -173,7 +188,7 @@ def test_terminal_has_a_bar_and_whole_messages_above_it(clock):
   bar, text = last.split(maxsplit=1)
   assert len(bar) >= 3
   assert text == (
-    '20/1,600  loss 2.1250  accuracy  12.5%  1,280 images/s  0:02:38 left'
+    '20/1,600  loss 2.1250, accuracy 12.50%  1,280 images/s  0:02:38 left'
   )
   assert len(last) <= 80
 

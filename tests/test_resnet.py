@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import parity
 import pytest
+from small_model import random_params
 
 from vit_jax.models import resnet
 
@@ -55,18 +56,9 @@ def numpy_unit(x, params, stride):
   return np.maximum(x + y, 0)
 
 
-def random_params(module, shape, scale=1.0):
-  rng = np.random.default_rng(0)
-  x = jax.ShapeDtypeStruct(shape, 'float32')
-  shapes = jax.eval_shape(module.init, jax.random.key(0), x)['params']
-  return jax.tree.map(
-    lambda array: rng.normal(0, scale, array.shape).astype('f4'), shapes
-  )
-
-
 # Kernels whose deviation is close to 1e-5 show where that is added.
 @pytest.mark.parametrize('scale', [1, 2e-5])
-@pytest.mark.parametrize('size, stride', [(1, 1), (3, 2), (7, 2)])
+@pytest.mark.parametrize(('size', 'stride'), [(1, 1), (3, 2), (7, 2)])
 def test_std_conv_equals_numpy(size, stride, scale):
   conv = resnet.StdConv(5, size, stride)
   x = np.random.default_rng(1).normal(size=(2, 11, 8, 3)).astype('f4')
@@ -79,7 +71,7 @@ def test_std_conv_equals_numpy(size, stride, scale):
 
 # Activations of about 1e-4 have a variance next to the norm's 1e-6.
 @pytest.mark.parametrize('scale', [1, 1e-4])
-@pytest.mark.parametrize('channels, stride', [(64, 2), (256, 1)])
+@pytest.mark.parametrize(('channels', 'stride'), [(64, 2), (256, 1)])
 def test_unit_equals_numpy(channels, stride, scale):
   unit = resnet.ResidualUnit(64, stride)
   x = np.random.default_rng(2).normal(0, scale, (2, 5, 4, channels))
@@ -102,7 +94,7 @@ def test_unit_starts_as_the_identity():
   np.testing.assert_array_equal(found, np.maximum(x, 0))
 
 
-@pytest.mark.parametrize('num_layers, stride', [
+@pytest.mark.parametrize(('num_layers', 'stride'), [
   ((), 4), ((2,), 4), ((3, 4, 9), 16), ((3, 4, 6, 3), 32),
 ])  # fmt: skip
 def test_stem_stride(num_layers, stride):

@@ -34,13 +34,17 @@ def format_duration(seconds: float) -> str:
   return f'{hours}:{minutes:02}:{seconds:02}'
 
 
-def format_metrics(metrics: Mapping[str, float]) -> str:
+def format_metrics(metrics: Mapping[str, SupportsFloat]) -> str:
   """Returns a line such as 'test/loss 0.0712, test/accuracy 97.78%'."""
-  parts = [
-    f'{name} {value:.4f}' if name.endswith('loss') else f'{name} {value:.2%}'
+  return ', '.join(
+    f'{name} {_format_value(name, float(value))}'
     for name, value in metrics.items()
-  ]
-  return ', '.join(parts)
+  )
+
+
+def _format_value(name: str, value: float) -> str:
+  is_share = name.rpartition('/')[2] in ('accuracy', 'top5')
+  return f'{value:.2%}' if is_share else f'{value:.4f}'
 
 
 def print_summary(lines: Mapping[str, str]) -> None:
@@ -130,7 +134,7 @@ class Progress:
       total_steps: at which the training is done.
       start_step: number of updates made by earlier processes.
       batch_size: images in a step, over all devices.
-      enabled: False shows nothing, for all processes but the first.
+      enabled: False, on all processes but the first, shows nothing at all.
       console: where to write; standard output by default.
       clock: see `Rate`.
     """
@@ -139,7 +143,8 @@ class Progress:
     self._rate = Rate(clock)
     self._bar = None
     self._console = console or Console(file=sys.stdout, quiet=not enabled)
-    if self._console.is_terminal and not self._console.is_dumb_terminal:
+    is_dumb = self._console.is_dumb_terminal
+    if enabled and self._console.is_terminal and not is_dumb:
       self._bar = rich.progress.Progress(
         rich.progress.BarColumn(bar_width=None),
         rich.progress.TextColumn('{task.description}', markup=False),
@@ -190,10 +195,13 @@ class Progress:
   def _line(self, step: int, metrics: Mapping[str, SupportsFloat]) -> str:
     total = f'{self._total_steps:,}'
     parts = [f'{step:>{len(total)},}/{total}']
-    if 'train/loss' in metrics:
-      parts.append(f'loss {float(metrics["train/loss"]):.4f}')
-    if 'train/accuracy' in metrics:
-      parts.append(f'accuracy {float(metrics["train/accuracy"]):6.1%}')
+    shown = {
+      name.removeprefix('train/'): metrics[name]
+      for name in ('train/loss', 'train/accuracy')
+      if name in metrics
+    }
+    if shown:
+      parts.append(format_metrics(shown))
     speed = self.images_per_sec()
     if speed is not None:
       parts.append(f'{speed:,.{0 if speed >= 10 else 1}f} images/s')

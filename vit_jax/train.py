@@ -21,6 +21,7 @@ from vit_jax import (
   progress,
   sharding,
 )
+from vit_jax.checkpoints import augreg
 from vit_jax.checkpoints.state import (
   Standing,
   StateCheckpoints,
@@ -150,7 +151,7 @@ def train_step(
     'loss': loss,
     'accuracy': accuracy,
     'learning_rate': schedule(state.step),
-    'grad_norm': optax.global_norm(grads),
+    'grad_norm': optax.tree.norm(grads),
   }
   next_state = TrainState(
     step=state.step + 1,
@@ -366,8 +367,11 @@ def _all_finite(params: Any) -> jax.Array:
 def _fresh_state(config, model, tx, key, shardings) -> TrainState:
   """Returns the state before step 1, from a file or from the key alone."""
   if config.pretrained_dir:
+    name = config.model.model_name
+    if config.model_or_filename:
+      name = augreg.file_name(config.model_or_filename, config.pretrained_dir)
     params = checkpoints.load_pretrained(
-      config.model.model_name,
+      name,
       model,
       config.pp.crop,
       directory=config.pretrained_dir,

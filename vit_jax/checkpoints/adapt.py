@@ -29,8 +29,8 @@ def fit_params(
 
   Args:
     params: nested parameters as read from a file.
-    expected: nested arrays or `jax.ShapeDtypeStruct`s of the model at the wanted
-      image size.
+    expected: nested arrays or `jax.ShapeDtypeStruct`s of the model at the
+      wanted image size.
     grid: (rows, columns) of patches at that image size.
     head_bias_init: bias of a fresh head.
     source: how to call the parameters in an error.
@@ -130,7 +130,9 @@ def _check_shapes(flat: Mapping[str, Any], wanted: Mapping[str, Any], source):
     return
   lines = [f'{source} does not fit the model:']
   for title, entries in [
-    ('missing', missing), ('not in the model', extra), ('other shape', misfit)
+    ('missing', missing),
+    ('not in the model', extra),
+    ('other shape', misfit),
   ]:
     if entries:
       lines.append(f'  {title} ({len(entries)}):')

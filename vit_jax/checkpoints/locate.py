@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 
 from vit_jax import errors
 
@@ -25,21 +26,26 @@ def locate(name_or_path: str | os.PathLike, directory: str = '.') -> str:
   Raises:
     CheckpointNotFoundError: with every place looked at and how to fetch it.
   """
-  name = os.fspath(name_or_path)
+  name, directory = os.fspath(name_or_path), os.fspath(directory)
+  if is_address(name):  # Nothing is fetched from here, but it can be cached.
+    directory, name = name.rsplit('/', 1)
   file_name = name if name.endswith('.npz') else f'{name}.npz'
   given = pathlib.Path(name).expanduser()
   looked = [given, given / 'model.npz']
   if not is_address(directory):
     place = pathlib.Path(directory).expanduser()
-    looked += [place / file_name, place / 'model.npz']
     if place.suffix == '.npz':
-      looked = [given, place]
-  looked.append(cache_dir() / file_name)
+      looked.append(place)
+    else:
+      looked.append(place / pathlib.Path(file_name).expanduser())
+      # The working directory is nobody's choice of weights.
+      looked += [place / 'model.npz'] if directory != '.' else []
+  looked.append(cache_dir() / pathlib.Path(file_name).expanduser())
   for path in looked:
     if path.is_file():
       return str(path)
   raise errors.CheckpointNotFoundError(
-    _not_found_text(name, pathlib.Path(file_name).name, looked, directory)
+    _not_found_text(name, file_name, looked, directory)
   )
 
 
@@ -55,17 +61,17 @@ def cache_dir() -> pathlib.Path:
 
 
 def _not_found_text(name, file_name, looked, directory) -> str:
-  address = f'{_BUCKET}/imagenet21k'
-  if directory.startswith('gs://'):
-    address = 'https://storage.googleapis.com/' + directory[len('gs://') :]
-  elif is_address(directory):
-    address = directory
-  address = f'{address.rstrip("/")}/{file_name}'
-  target = cache_dir() / file_name
-  places = '\n'.join(f'  {path}' for path in looked)
+  if is_address(directory):
+    address = f'{directory.rstrip("/")}/{file_name}'
+    if address.startswith('gs://'):
+      address = 'https://storage.googleapis.com/' + address[len('gs://') :]
+  else:  # The local part of a path says nothing about the bucket.
+    address = f'{_BUCKET}/imagenet21k/{pathlib.Path(file_name).name}'
+  # The last place looked at is the one in the cache.
+  command = ['curl', '-fL', '--create-dirs', '-o', str(looked[-1]), address]
+  places = '\n'.join(f'  {path}' for path in dict.fromkeys(looked))
   return (
     f'No weights for {name!r}. Looked at:\n{places}\n'
-    f'Fetch the published file with\n'
-    f"  curl -fL --create-dirs -o '{target}' '{address}'\n"
+    f'Fetch the published file with\n  {shlex.join(command)}\n'
     'or name the directory that has it: --config.pretrained_dir=DIR.'
   )

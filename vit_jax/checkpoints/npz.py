@@ -88,7 +88,7 @@ def save_params(params: Mapping[str, Any], path: str | os.PathLike) -> None:
     value = np.asarray(value)
     if value.dtype.hasobject:
       raise errors.CheckpointError(
-        f'{os.fspath(path)}: can\'t write {key}, found '
+        f'{os.fspath(path)}: not written, {key} is a '
         f'{type(flat[key]).__name__}, expected an array of numbers.'
       )
     if _GROUP_NORM_KEY.fullmatch(key):

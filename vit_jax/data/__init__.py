@@ -12,7 +12,7 @@ _MODULES = (
   'sources',
 )
 
-__all__ = list(_MODULES)  # pyright: ignore
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

@@ -19,13 +19,15 @@ from tensorflow_datasets.image_classification import cifar as tfds_cifar
 
 from vit_jax import errors
 
+# tfds's registry has these names already.
+_UNREGISTERED = {'skip_registration': True}
 _IMAGE_BYTES = 3 * 32 * 32
 # Connecting, then each read. Name resolution heeds no timeout, hence the last.
 _PROBE_TIMEOUT = (5.0, 5.0)
 _PROBE_LIMIT = 20.0
 
 
-class Cifar10(tfds_cifar.Cifar10, skip_registration=True):
+class Cifar10(tfds_cifar.Cifar10, **_UNREGISTERED):
   """CIFAR-10: 50,000 and 10,000 images of 32x32 in 10 classes."""
 
   def _split_generators(self, dl_manager):
@@ -59,7 +61,7 @@ class Cifar10(tfds_cifar.Cifar10, skip_registration=True):
         index += 1
 
 
-class Cifar100(Cifar10, tfds_cifar.Cifar100, skip_registration=True):
+class Cifar100(Cifar10, tfds_cifar.Cifar100, **_UNREGISTERED):
   """CIFAR-100: 50,000 and 10,000 images of 32x32 in 100 classes."""
 
 
@@ -134,8 +136,8 @@ def _read_member(archive: str, name: str) -> bytes:
   else:
     problem = 'there is no such file in it'
   raise errors.DataError(
-    f"{archive}: {name} can't be read ({problem}). Remove the archive and fetch "
-    'it again.'
+    f"{archive}: {name} can't be read ({problem}). Remove the archive and "
+    'fetch it again.'
   )
 
 
@@ -146,8 +148,8 @@ def _records(
   size = num_labels + _IMAGE_BYTES
   if len(data) % size:
     raise errors.DataError(
-      f'{archive}: {file} has {len(data)} bytes, expected a multiple of {size}. '
-      'Remove the archive and fetch it again.'
+      f'{archive}: {file} has {len(data)} bytes, expected a multiple of '
+      f'{size}. Remove the archive and fetch it again.'
     )
   for record in np.frombuffer(data, np.uint8).reshape(-1, size):
     planes = record[num_labels:].reshape(3, 32, 32)

@@ -1,4 +1,4 @@
-"""Encoded images to uint8 RGB arrays, and their crops and sizes, on the host."""
+"""Decodes images to uint8 RGB arrays, crops and resizes them, on the host."""
 
 import io
 import math
@@ -120,7 +120,8 @@ def _check_size(encoded: bytes, name: str):
   if width * height > MAX_PIXELS:
     raise errors.DataError(
       f'{name or "Image"}: the header claims {width}x{height} pixels, more '
-      f'than the {MAX_PIXELS} that are decoded. Remove the file or scale it down.'
+      f'than the {MAX_PIXELS} that are decoded. Remove the file or scale it '
+      'down.'
     )
 
 

@@ -49,8 +49,9 @@ def train_batches(
   Returns:
     An iterator with `close()`, of {'image': uint8 [local_batch, height, width,
     3], 'label': int32 [local_batch]}. Images kept in memory come as they are;
-    others are randomly cropped and resized to `pp.crop` square here, where
-    they are decoded. Reading it raises DataError for a broken record.
+    others are resized to `pp.crop` square here, where they are decoded, and
+    randomly cropped before that if `pp.augment` is 'crop_flip' (the default).
+    Reading it raises DataError for a broken record.
 
   Raises:
     ConfigError: the batch is not divisible by `process_count`.
@@ -74,6 +75,9 @@ def train_batches(
   def read_row(row: int):
     place = position(*divmod(row, local_batch))
     image, label = _read(source, order(place))
+    if config.pp.get('augment', 'crop_flip') != 'crop_flip':
+      image = decode.resize_squash(image, config.pp.crop)
+      return {'image': image, 'label': label}
     rng = np.random.default_rng([_as_entropy(config.seed), _CROP, place])
     image = decode.random_resized_crop(
       rng, image, config.pp.crop, config.pp.area_range, config.pp.ratio_range

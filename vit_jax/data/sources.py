@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -103,28 +104,26 @@ class _Records(Sequence):
       self._records = builder.as_data_source(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
       )
-    # Boxes, masks and the like are neither parsed nor decoded.
-    self._features = tfds.features.FeaturesDict(
-      {key: builder.info.features[key] for key in ('image', 'label')}
-    )
-    self._decoders = {'image': tfds.decode.SkipDecoding()}
 
   def __len__(self) -> int:
     return len(self._records)
 
   def __getitem__(self, index):
+    if not 0 <= index < len(self):
+      raise IndexError(index)
     with self._readable(f'record {index}'):
-      example: Any = self._features.deserialize_example_np(
-        self._records[index], decoders=self._decoders
-      )
-    return example['image'], int(example['label'])
+      return _parse(self._records[index])
+
+  def read_range(self, start: int, stop: int) -> list[tuple[bytes, int]]:
+    """Returns records at half the cost of one at a time."""
+    with self._readable(f'one of records {start} to {stop - 1}'):
+      records = self._records.__getitems__(list(range(start, stop)))
+      return [_parse(record) for record in records]
 
   @contextlib.contextmanager
   def _readable(self, what: str) -> Iterator[None]:
     try:
       yield
-    except IndexError:
-      raise
     # The reader's C++ raises several kinds for files that are cut or gone.
     except Exception as error:
       raise errors.DataError(
@@ -133,22 +132,43 @@ class _Records(Sequence):
       ) from error
 
 
+def _parse(record: bytes) -> tuple[bytes, int]:
+  """Returns the encoded image and the label of a serialised tf.Example.
+
+  tfds's own parser would take five times as long, and decode what there is of
+  boxes and masks.
+  """
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  features = tf_example_pb2.Example.FromString(record).features.feature
+  (image,) = features['image'].bytes_list.value
+  (label,) = features['label'].int64_list.value
+  return image, label
+
+
 def _in_memory(
   source: Source, records: _Records, height: int, width: int
 ) -> Source:
   """Returns the same split with all its images decoded."""
   images = np.empty((len(source), height, width, 3), np.uint8)
   labels = np.empty(len(source), np.int32)
-  for index in range(len(source)):
-    encoded, labels[index] = records[index]
-    name = f'{source.name} {source.split} record {index}'
-    image = decode.decode(encoded, name)
-    if image.shape != images.shape[1:]:
-      raise errors.DataError(
-        f'{name}: image of {image.shape[:2]} pixels, expected '
-        f'{(height, width)}. Prepare the data set again.'
-      )
-    images[index] = image
+
+  def read(start: int):
+    stop = min(start + 1000, len(source))
+    for index, (encoded, label) in enumerate(
+      records.read_range(start, stop), start
+    ):
+      name = f'{source.name} {source.split} record {index}'
+      image = decode.decode(encoded, name)
+      if image.shape != images.shape[1:]:
+        raise errors.DataError(
+          f'{name}: image of {image.shape[:2]} pixels, expected '
+          f'{(height, width)}. Prepare the data set again.'
+        )
+      images[index], labels[index] = image, label
+
+  with futures.ThreadPoolExecutor() as pool:
+    list(pool.map(read, range(0, len(source), 1000)))  # Raises what read does.
   return dataclasses.replace(source, images=images, labels=labels, records=None)
 
 
@@ -160,7 +180,8 @@ def _check_features(dataset: str, builder: Any) -> Any:
   found = {}
   if isinstance(features, tfds.features.FeaturesDict):
     found = dict(features.items())
-  image, label = found.get('image'), found.get('label')
+  image: Any = found.get('image')
+  label: Any = found.get('label')
   if (
     isinstance(image, tfds.features.Image)
     and len(image.shape) == 3

@@ -127,7 +127,7 @@ def _check(fields: dict[str, Any], name: str):
     )
   if fields.get('resnet_num_layers') is not None:
     width = int(64 * fields.get('resnet_width_factor', 1.0))
-    if width < 32 or width % 32:
+    if not width or width % 32:
       problems.append(
         f'resnet.width_factor {fields["resnet_width_factor"]} gives {width} '
         'features, which are no multiple of 32 groups'

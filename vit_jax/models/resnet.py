@@ -60,7 +60,7 @@ class ResidualUnit(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'batch ...']) -> Float[Array, 'batch ...']:
-    """Maps [batch, h, w, in] to [batch, h / stride, w / stride, 4 * features]."""
+    """Maps [batch, h, w, in] to [batch, h / stride, w / stride, 4 features]."""
     types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
     def conv(name, features, size, stride, x):

@@ -1,0 +1,202 @@
+"""Device-side augmentation against slow references."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from vit_jax import errors
+from vit_jax.data import augment
+
+_IMAGE = np.random.default_rng(0).integers(0, 256, (11, 13, 3)).astype(np.uint8)
+_PP = {
+  'crop': 7,
+  'augment': 'crop_flip',
+  'area_range': (0.05, 1.0),
+  'ratio_range': (3 / 4, 4 / 3),
+  'affine': {'rotate': 15.0, 'scale': 0.1, 'shear': 5.0, 'shift': 0.1},
+}
+
+
+def _slow_sample(image, y, x, outside):
+  """Bilinear interpolation at one real position, pixel by pixel."""
+  total = np.zeros(image.shape[-1])
+  for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+    for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+      weight = (1 - abs(y - row)) * (1 - abs(x - column))
+      inside = 0 <= row < image.shape[0] and 0 <= column < image.shape[1]
+      if inside:
+        total += weight * image[row, column]
+      elif outside == 'edge':
+        row_in = np.clip(row, 0, image.shape[0] - 1)
+        column_in = np.clip(column, 0, image.shape[1] - 1)
+        total += weight * image[row_in, column_in]
+  return total
+
+
+def _slow_resize(image, box, size):
+  top, left, height, width = box
+  result = np.zeros((*size, image.shape[-1]))
+  for i in range(size[0]):
+    for j in range(size[1]):
+      y = top + (i + 0.5) * height / size[0] - 0.5
+      x = left + (j + 0.5) * width / size[1] - 0.5
+      result[i, j] = _slow_sample(image, y, x, 'edge')
+  return result
+
+
+@pytest.mark.parametrize('box', [(0, 0, 11, 13), (2.3, 1.7, 5.9, 8.2)])
+@pytest.mark.parametrize('size', [(5, 7), (17, 19)])
+def test_crop_and_resize_equals_slow_reference(box, size):
+  box = tuple(map(float, box))
+  result = augment.crop_and_resize(_IMAGE, box, size)
+  np.testing.assert_allclose(result, _slow_resize(_IMAGE, box, size), atol=2e-3)
+
+
+def test_resize_to_own_size_changes_nothing():
+  np.testing.assert_allclose(
+    augment.resize(_IMAGE, (11, 13)), _IMAGE, atol=1e-3
+  )
+
+
+def test_random_boxes_keep_to_their_ranges():
+  # The image's own coordinates, so that the result tells which box it was.
+  rows, columns = np.mgrid[0:101, 0:103].astype(np.float32)
+  image = np.stack([rows, columns], axis=-1)
+  keys = jax.random.split(jax.random.key(0), 499)
+  crops = jax.vmap(
+    lambda key: augment.random_resized_crop(
+      key, image, 47, (0.1, 0.5), (0.5, 2.0)
+    )
+  )(keys)
+  height = (crops[:, -1, 0, 0] - crops[:, 0, 0, 0]) * 47 / 46
+  width = (crops[:, 0, -1, 1] - crops[:, 0, 0, 1]) * 47 / 46
+  area, ratio = height * width / (101 * 103), width / height
+  assert area.min() > 0.09
+  assert area.max() < 0.51
+  assert area.max() - area.min() > 0.35
+  assert ratio.min() > 0.48
+  assert ratio.max() < 2.1
+  # Log-uniform: as many tall boxes as wide ones.
+  assert 0.4 < (ratio > 1).mean() < 0.6
+  assert crops.min() >= 0
+  assert crops[..., 0].max() <= 100
+  assert crops[..., 1].max() <= 102
+
+
+def test_boxes_that_never_fit_are_cut_to_the_image():
+  image = np.ones((5, 97, 3), np.float32)
+  crop = augment.random_resized_crop(
+    jax.random.key(0), image, 7, (1.0, 1.0), (0.5, 0.5)
+  )
+  np.testing.assert_allclose(crop, 1.0, rtol=1e-6)
+
+
+def test_crops_are_functions_of_the_key():
+  crop = jax.jit(lambda key: augment.random_resized_crop(key, _IMAGE, 5))
+  first, again, other = map(crop, map(jax.random.key, (0, 0, 1)))
+  assert (first == again).all()
+  assert (first != other).any()
+
+
+def test_flip_mirrors_about_half_of_the_images():
+  keys = jax.random.split(jax.random.key(0), 199)
+  flipped = jax.vmap(lambda key: augment.random_flip(key, _IMAGE))(keys)
+  mirrored = (flipped == _IMAGE[:, ::-1]).all(axis=(1, 2, 3))
+  untouched = (flipped == _IMAGE).all(axis=(1, 2, 3))
+  assert (mirrored ^ untouched).all()
+  assert 0.35 < mirrored.mean() < 0.65
+
+
+def test_affine_without_ranges_is_a_resize_with_black_around():
+  result = augment.random_affine(jax.random.key(0), _IMAGE, (17, 19))
+  expected = np.zeros((17, 19, 3))
+  for i in range(17):
+    for j in range(19):
+      y, x = (i + 0.5) * 11 / 17 - 0.5, (j + 0.5) * 13 / 19 - 0.5
+      expected[i, j] = _slow_sample(_IMAGE, y, x, 'black')
+  np.testing.assert_allclose(result, expected, atol=2e-3)
+
+
+def test_affine_turns_a_quarter():
+  # At scale, shear and shift 0 the angle is the only thing drawn; ask for keys
+  # until it is near 90 degrees, and compare with numpy's rotation.
+  image = np.zeros((9, 9, 1), np.float32)
+  image[1, 4] = 1.0
+
+  def turned(key):
+    return augment.random_affine(key, image, 9, rotate=180.0)[..., 0]
+
+  spots = jax.vmap(turned)(jax.random.split(jax.random.key(0), 101))
+  y, x = np.mgrid[0:9, 0:9] - 4
+  mass = spots.sum(axis=(1, 2))
+  radius = np.hypot((spots * y).sum((1, 2)), (spots * x).sum((1, 2))) / mass
+  np.testing.assert_allclose(radius, 3.0, atol=0.35)
+  angles = np.arctan2((spots * y).sum((1, 2)), (spots * x).sum((1, 2)))
+  assert angles.max() - angles.min() > 5.0  # All the way around.
+
+
+def test_affine_shifts_and_scales_within_their_ranges():
+  # A wide smooth blob, whose centre and spread tell shift and scale.
+  y, x = np.mgrid[0:41, 0:41] - 20.0
+  image = np.exp(-(y**2 + x**2) / 18)[..., None].astype(np.float32)
+  keys = jax.random.split(jax.random.key(1), 101)
+  blobs = jax.vmap(
+    lambda key: augment.random_affine(key, image, 41, scale=0.2, shift=0.1)
+  )(keys)[..., 0]
+  mass = blobs.sum(axis=(1, 2))
+  centre_y = (blobs * y).sum((1, 2)) / mass
+  assert np.abs(centre_y).max() < 4.2  # A tenth of 41 pixels.
+  assert np.abs(centre_y).max() > 3.0
+  spread = (blobs * (y - centre_y[:, None, None]) ** 2).sum((1, 2)) / mass
+  zoom = np.sqrt(spread / 9)
+  assert 0.78 < zoom.min() < 0.9
+  assert 1.1 < zoom.max() < 1.22
+
+
+@pytest.mark.parametrize('name', ['crop_flip', 'affine', 'none'])
+def test_train_transform_gives_model_inputs(name):
+  transform = augment.train_transform(
+    ConfigDict(_PP | {'augment': name}), cropped=False
+  )
+  keys = jax.random.split(jax.random.key(0), 3)
+  images = np.stack([_IMAGE] * 3)
+  inputs = jax.jit(transform)(keys, images)
+  assert inputs.shape == (3, 7, 7, 3)
+  assert inputs.dtype == jnp.float32
+  assert inputs.min() >= -1
+  assert inputs.max() <= 1
+  assert (name == 'none') == bool((inputs[0] == inputs[1]).all())
+
+
+def test_cropped_images_are_only_flipped():
+  transform = augment.train_transform(ConfigDict(_PP), cropped=True)
+  images = np.stack([_IMAGE[:7, :7]] * 5)
+  inputs = transform(jax.random.split(jax.random.key(0), 5), images)
+  plain = augment.normalize(images)
+  distance = np.minimum(
+    np.abs(inputs - plain).max(axis=(1, 2, 3)),
+    np.abs(inputs - plain[:, :, ::-1]).max(axis=(1, 2, 3)),
+  )
+  np.testing.assert_allclose(distance, 0, atol=1e-6)
+
+
+def test_normalize_maps_bytes_to_minus_one_to_one():
+  pixels = np.array([0, 255, 51], np.uint8).reshape(1, 1, 3)
+  np.testing.assert_allclose(
+    augment.normalize(pixels)[0, 0], [-1, 1, -0.6], rtol=1e-6
+  )
+
+
+def test_eval_transform_squashes_the_whole_image():
+  inputs = augment.eval_transform(ConfigDict(_PP))(_IMAGE[None])
+  whole = _slow_resize(_IMAGE, (0, 0, 11, 13), (7, 7))
+  np.testing.assert_allclose(inputs[0], whole / 127.5 - 1, atol=1e-4)
+
+
+def test_unknown_augmentation_is_answered_with_the_closest():
+  with pytest.raises(errors.ConfigError, match="Did you mean 'affine'"):
+    augment.train_transform(
+      ConfigDict(_PP | {'augment': 'afine'}), cropped=False
+    )

@@ -1,0 +1,242 @@
+"""Tests of the house's rules: who imports whom, what loads when, how long."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CODE = sorted(
+  path
+  for folder in ('configs', 'scripts', 'vit_jax')
+  for path in (ROOT / folder).rglob('*.py')
+)
+TESTS = sorted((ROOT / 'tests').glob('*.py'))
+
+# The parts of the package; each imports from the groups below its own. What
+# stands in no group is a new part: give it its place here.
+GROUPS = (
+  {'main'},
+  {'attention', 'evaluate', 'figures', 'predict', 'train'},
+  {
+    'checkpoints',
+    'config_checks',
+    'data',
+    'metrics',
+    'models',
+    'optim',
+    'progress',
+    'sharding',
+    'step_window',
+    'workdir',
+  },
+  {'errors'},
+)
+# And these within a group.
+NEIGHBOURS = {('train', 'evaluate'), ('train', 'figures')}
+
+# Modules whose distribution has another name.
+DISTRIBUTIONS = {
+  'PIL': 'pillow',
+  'absl': 'absl-py',
+  'cv2': 'opencv-python-headless',
+  'google': 'protobuf',
+  'orbax': 'orbax-checkpoint',
+  'sklearn': 'scikit-learn',
+}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 80  # Without the docstring.
+LONG_FUNCTIONS = {'train_and_evaluate': 160}
+
+
+class Import(NamedTuple):
+  path: pathlib.Path
+  module: str  # As far as modules go: 'vit_jax.models.vit'.
+  is_on_load: bool  # Not inside a function or `if TYPE_CHECKING`.
+
+  @property
+  def top(self) -> str:
+    return self.module.split('.')[0]
+
+  def __str__(self):
+    return f'{self.path.relative_to(ROOT)} imports {self.module}'
+
+
+def imports_of(path: pathlib.Path) -> Iterator[Import]:
+  tree = ast.parse(path.read_text(encoding='utf-8'))
+  later = {
+    id(child)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.FunctionDef)
+    or (isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.dump(node.test))
+    for child in ast.walk(node)
+  }
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      modules = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      modules = [
+        f'{node.module}.{alias.name}'
+        if is_module(f'{node.module}.{alias.name}')
+        else str(node.module)
+        for alias in node.names
+      ]
+    else:
+      continue
+    for module in modules:
+      yield Import(path, module, id(node) not in later)
+
+
+def is_module(name: str) -> bool:
+  path = ROOT.joinpath(*name.split('.'))
+  return path.is_dir() or path.with_suffix('.py').is_file()
+
+
+def part_of(module: str) -> str:
+  """Returns 'models' for 'vit_jax.models.vit', '' for the package itself."""
+  return [*module.split('.'), ''][1]
+
+
+def module_of(path: pathlib.Path) -> str:
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(part for part in parts if part != '__init__')
+
+
+def group_of(part: str) -> int:
+  places = [i for i, group in enumerate(GROUPS) if part in group]
+  assert places, f'vit_jax.{part} stands in none of GROUPS'
+  return places[0]
+
+
+IMPORTS = [found for path in CODE for found in imports_of(path)]
+PACKAGE = [
+  found for found in IMPORTS if found.path.is_relative_to(ROOT / 'vit_jax')
+]
+
+
+def relative(path: pathlib.Path) -> str:
+  return str(path.relative_to(ROOT))
+
+
+def test_rules_see_the_code():
+  assert len(CODE) > 20
+  assert len(IMPORTS) > 100
+  assert 'vit_jax.errors' in {found.module for found in IMPORTS}
+
+
+def test_parts_import_one_way_only():
+  wrong = []
+  for found in PACKAGE:
+    ours = part_of(module_of(found.path))
+    if found.top != 'vit_jax' or not ours:
+      continue
+    theirs = part_of(found.module)
+    if theirs in ('', ours) or (ours, theirs) in NEIGHBOURS:
+      continue
+    if group_of(theirs) <= group_of(ours):
+      wrong.append(str(found))
+  assert not wrong
+
+
+def test_package_imports_neither_configs_nor_scripts():
+  wrong = [str(i) for i in PACKAGE if i.top in ('configs', 'scripts', 'tests')]
+  assert not wrong
+
+
+def test_configs_import_only_names_and_config_dicts():
+  allowed = {'ml_collections', 'vit_jax.errors', 'vit_jax.models.variants'}
+  wrong = [
+    str(found)
+    for found in IMPORTS
+    if found.path.is_relative_to(ROOT / 'configs')
+    and found.top not in (*sys.stdlib_module_names, 'configs', 'ml_collections')
+    and found.module not in allowed
+  ]
+  assert not wrong
+
+
+@pytest.mark.parametrize(
+  ('part', 'allowed'),
+  [
+    ('models', {'flax', 'jax', 'jaxtyping', 'ml_collections', 'vit_jax'}),
+    ('errors', set()),
+  ],
+)
+def test_lowest_parts_import_little(part, allowed):
+  wrong = [
+    str(found)
+    for found in PACKAGE
+    if part_of(module_of(found.path)) == part
+    and found.top not in (*sys.stdlib_module_names, *allowed)
+  ]
+  assert not wrong
+
+
+def test_only_figures_imports_matplotlib():
+  paths = {relative(i.path) for i in IMPORTS if i.top == 'matplotlib'}
+  assert paths == {'vit_jax/figures.py'}
+  loads = [str(i) for i in PACKAGE if 'figures' in i.module and i.is_on_load]
+  assert not loads
+
+
+def test_tensorflow_and_torch_are_imported_nowhere():
+  foreign = {'keras', 'tensorboard', 'tensorflow', 'tf_keras', 'torch'}
+  assert not [str(i) for i in IMPORTS if i.top in foreign]
+
+
+def test_every_import_is_a_declared_dependency():
+  text = (ROOT / 'setup.py').read_text(encoding='utf-8')
+  core = text[text.index('_CORE') : text.index('_TEST')]
+  declared = {
+    name.lower().replace('_', '-')
+    for name in re.findall(r"^  '([A-Za-z_-]+)>=", core, re.MULTILINE)
+  }
+  ours = {'configs', 'scripts', 'vit_jax'}
+  used = {
+    DISTRIBUTIONS.get(found.top, found.top).lower().replace('_', '-')
+    for found in IMPORTS
+    if found.top not in sys.stdlib_module_names and found.top not in ours
+  }
+  assert {'jax', 'numpy'} <= used
+  assert not used - declared
+
+
+def test_import_of_the_package_loads_nothing_heavy():
+  code = 'import sys, vit_jax; print(*sorted(sys.modules))'
+  output = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout.split()
+  assert 'vit_jax' in output
+  heavy = {'flax', 'jax', 'matplotlib', 'ml_collections', 'numpy', 'optax'}
+  assert not {*output} & {*heavy, 'orbax', 'scipy', 'tensorflow_datasets'}
+
+
+@pytest.mark.parametrize('path', [*CODE, *TESTS], ids=relative)
+def test_file_begins_with_its_purpose(path):
+  tree = ast.parse(path.read_text(encoding='utf-8'))
+  first_line = (ast.get_docstring(tree) or '').partition('\n')[0]
+  assert first_line.endswith(('.', ':')), 'one sentence, on the first line'
+  num_lines = path.read_text(encoding='utf-8').count('\n')
+  assert num_lines <= MAX_FILE_LINES
+
+
+def test_functions_are_short():
+  long = []
+  for path in CODE:
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      if isinstance(node, ast.FunctionDef):
+        docstring = ast.get_docstring(node, clean=False) or ''
+        assert node.end_lineno is not None
+        length = node.end_lineno - node.lineno + 1 - len(docstring.splitlines())
+        if length > LONG_FUNCTIONS.get(node.name, MAX_FUNCTION_LINES):
+          long.append(f'{relative(path)}: {node.name} has {length} lines')
+  assert not long
