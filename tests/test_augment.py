@@ -109,19 +109,30 @@ def test_flip_mirrors_about_half_of_the_images():
   assert 0.35 < mirrored.mean() < 0.65
 
 
-def test_affine_without_ranges_is_a_resize_with_black_around():
+def test_affine_without_ranges_is_a_resize():
   result = augment.random_affine(jax.random.key(0), _IMAGE, (17, 19))
-  expected = np.zeros((17, 19, 3))
-  for i in range(17):
-    for j in range(19):
-      y, x = (i + 0.5) * 11 / 17 - 0.5, (j + 0.5) * 13 / 19 - 0.5
-      expected[i, j] = _slow_sample(_IMAGE, y, x, 'black')
-  np.testing.assert_allclose(result, expected, atol=2e-3)
+  np.testing.assert_allclose(
+    result, augment.resize(_IMAGE, (17, 19)), atol=2e-3
+  )
 
 
-def test_affine_turns_a_quarter():
-  # At scale, shear and shift 0 the angle is the only thing drawn; ask for keys
-  # until it is near 90 degrees, and compare with numpy's rotation.
+def test_samples_are_bilinear_and_black_outside():
+  rng = np.random.default_rng(0)
+  y, x = rng.uniform(-2, 12, (2, 5, 7)), rng.uniform(-2, 14, (2, 5, 7))
+  for y, x in zip(y, x, strict=True):
+    inside = (y > -0.5) & (y < 10.5) & (x > -0.5) & (x < 12.5)
+    expected = [
+      _slow_sample(_IMAGE, *at, 'edge') for at in zip(y.flat, x.flat, strict=True)
+    ]
+    expected = np.reshape(expected, (5, 7, 3)) * inside[..., None]
+    np.testing.assert_allclose(
+      augment.bilinear_sample(_IMAGE, y, x), expected, atol=2e-3
+    )
+    assert inside.any() and not inside.all()
+
+
+def test_affine_turns_around_the_centre():
+  # A spot three pixels off the centre stays three pixels off, at any angle.
   image = np.zeros((9, 9, 1), np.float32)
   image[1, 4] = 1.0
 

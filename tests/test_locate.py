@@ -8,7 +8,7 @@ import pytest
 
 import vit_jax
 from vit_jax import checkpoints, errors
-from vit_jax.checkpoints.locate import cache_dir, locate
+from vit_jax.checkpoints.locate import cache_dir, locate, locate_file
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
 
@@ -129,6 +129,7 @@ def test_error_lists_all_places(cache, tmp_path):
   ('ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
   ('R50+ViT-B_16', '/pre', f'{BUCKET}/imagenet21k/R50+ViT-B_16.npz'),
   ('weights/ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
+  ('S_16-i21k-300ep', '/pre', f'{BUCKET}/augreg/S_16-i21k-300ep.npz'),
   ('ViT-B_16', 'gs://vit_models/sam', f'{BUCKET}/sam/ViT-B_16.npz'),
   ('Ti_16-s_0', 'gs://vit_models/augreg/', f'{BUCKET}/augreg/Ti_16-s_0.npz'),
   ('augreg/S_16', 'gs://vit_models', f'{BUCKET}/augreg/S_16.npz'),
@@ -154,6 +155,22 @@ def test_absolute_path_is_fetched_to_where_it_was_looked_for(tmp_path):
   text = error_of(path)
   assert fetch_of(text)[0] == str(path)
   assert text.count(f'\n  {path}\n') == 1
+
+
+def test_file_beside_the_weights(cache, tmp_path):
+  directory = tmp_path / 'augreg'
+  for place in (directory, 'gs://vit_models/augreg'):
+    with pytest.raises(errors.CheckpointNotFoundError) as caught:
+      locate_file('index.csv', place)
+    target, address = fetch_of(str(caught.value))
+    assert target == str(cache / 'index.csv')
+    assert address == f'{BUCKET}/augreg/index.csv'
+  assert f'\n  {directory}/index.csv\n' not in str(caught.value)
+  cached = touch(cache / 'index.csv')
+  assert locate_file('index.csv', directory) == cached
+  beside = touch(directory / 'index.csv')
+  assert locate_file('index.csv', directory) == beside
+  assert locate_file('index.csv', 'gs://vit_models/augreg') == cached
 
 
 @pytest.mark.parametrize('value', [None, ''])

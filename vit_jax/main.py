@@ -53,6 +53,12 @@ def _main(_) -> None:
     commands[_MODE.value](_CONFIG.value, workdir)
   except errors.UserError as error:
     _fail(str(error))
+  except KeyboardInterrupt:
+    print(
+      'Interrupted. The same command continues from the last checkpoint.',
+      file=sys.stderr,
+    )
+    sys.exit(130)
 
 
 def default_workdir(config_argument: str) -> str:

@@ -12,6 +12,7 @@ from typing import Self, SupportsFloat
 
 import rich.progress
 from rich.console import Console
+from rich.table import Column
 
 # Speed is taken over so many updates: long enough to be calm, short enough to
 # follow a machine that gets busier.
@@ -147,7 +148,12 @@ class Progress:
     if enabled and self._console.is_terminal and not is_dumb:
       self._bar = rich.progress.Progress(
         rich.progress.BarColumn(bar_width=None),
-        rich.progress.TextColumn('{task.description}', markup=False),
+        rich.progress.TextColumn(
+          '{task.description}',
+          markup=False,
+          # On a narrow terminal the end is cut off: a bar has one line.
+          table_column=Column(no_wrap=True),
+        ),
         console=self._console,
         expand=True,
         refresh_per_second=4,

@@ -275,8 +275,10 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
 
     # Loop.
     stack.enter_context(jax.transfer_guard('disallow'))
-    batches = pipeline.train_batches(
-      config, start_step, train_source, **processes
+    batches = stack.enter_context(
+      contextlib.closing(
+        pipeline.train_batches(config, start_step, train_source, **processes)
+      )
     )
     window = StepWindow(start_step, config.batch)
     for step in range(start_step + 1, config.total_steps + 1):
@@ -394,16 +396,21 @@ def _summary(config, run, mesh, params, data_sources) -> dict[str, str]:
   epochs = config.total_steps * config.batch / len(train_source)
   kinds = {d.device_kind for d in mesh.devices.flat}
   weights = config.pretrained_dir or 'random'
+  processes, micro_batches = '', ''
+  if jax.process_count() > 1:
+    processes = f' in {jax.process_count()} processes'
+  if config.accum_steps > 1:
+    micro_batches = f' in {config.accum_steps} micro-batches'
   return {
-    'devices': f'{mesh.size} x {", ".join(sorted(kinds))}, '
-    f'{jax.process_count()} process(es), {config.dtype}',
+    'devices': f'{mesh.size} x {", ".join(sorted(kinds))}{processes}',
     'data': f'{config.dataset}: {len(train_source):,} to train on '
     f'({config.pp.train}), {len(test_source):,} to test on '
     f'({config.pp.test}), {train_source.num_classes} classes',
     'model': f'{config.model.model_name}, {num_params:,} parameters, '
-    f'{config.pp.crop} x {config.pp.crop} pixels, weights: {weights}',
-    'steps': f'{config.total_steps:,} ({epochs:.1f} epochs), batch '
-    f'{config.batch} in {config.accum_steps} micro-batch(es)',
+    f'{config.pp.crop} x {config.pp.crop} pixels, {config.dtype}, weights: '
+    f'{weights}',
+    'steps': f'{config.total_steps:,} ({epochs:,.1f} epochs), batch '
+    f'{config.batch}{micro_batches}',
     'run': str(run.path),
   }
 

@@ -58,7 +58,8 @@ class Workdir:
     settings = json.loads(json.dumps(config))  # Tuples become lists.
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      if self.config.exists():
+      # A start that left no checkpoint is nothing to keep.
+      if self.config.exists() and any(self.checkpoints.glob('[0-9]*')):
         self._check_same(json.loads(self.config.read_text()), settings)
       write_text(self.config, json.dumps(settings, indent=2) + '\n')
     except (OSError, json.JSONDecodeError) as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from vit_jax.checkpoints.adapt import fit_params, resize_position_embedding
 from vit_jax.checkpoints import locate
+from vit_jax.checkpoints.adapt import fit_params, resize_position_embedding
 from vit_jax.checkpoints.npz import load_params, save_params
 
 __all__ = [

@@ -39,13 +39,13 @@ def fit_params(
     CheckpointError: arrays are missing, left over or of the wrong shape; the
       text lists them all.
   """
-  flat = traverse_util.flatten_dict(dict(params), sep='/')
-  wanted = traverse_util.flatten_dict(dict(expected), sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep='/')
+  wanted: dict[str, Any] = traverse_util.flatten_dict(dict(expected), sep='/')
 
   if 'pre_logits/kernel' in flat and 'pre_logits/kernel' not in wanted:
     # A head of the right shape would still read features it never saw.
     flat = _without(_without(flat, 'pre_logits/'), 'head/')
-  if np.ndim(flat.get(_POSITIONS)) == 3 and _POSITIONS in wanted:
+  if np.ndim(flat.get(_POSITIONS, 0)) == 3 and _POSITIONS in wanted:
     has_class_token = 'cls' in wanted
     # Where only one of the two has the class token, the shapes below differ
     # and say so; resizing would hide it.

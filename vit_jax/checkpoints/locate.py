@@ -2,14 +2,19 @@
 
 import os
 import pathlib
+import re
 import shlex
 
 from vit_jax import errors
 
 _BUCKET = 'https://storage.googleapis.com/vit_models'
+# Such as 'S_16-i21k-300ep-lr_0.001-...npz', and the list of them.
+_AUGREG_NAME = re.compile(r'-i(21|1)k[-_]|^index\.csv$')
 
 
-def locate(name_or_path: str | os.PathLike, directory: str = '.') -> str:
+def locate(
+  name_or_path: str | os.PathLike, directory: str | os.PathLike = '.'
+) -> str:
   """Returns the path of a weight file.
 
   Looks, in this order, at `name_or_path` itself, which may be a file or a run
@@ -41,12 +46,24 @@ def locate(name_or_path: str | os.PathLike, directory: str = '.') -> str:
       # The working directory is nobody's choice of weights.
       looked += [place / 'model.npz'] if directory != '.' else []
   looked.append(cache_dir() / pathlib.Path(file_name).expanduser())
-  for path in looked:
-    if path.is_file():
-      return str(path)
-  raise errors.CheckpointNotFoundError(
-    _not_found_text(name, file_name, looked, directory)
-  )
+  return _first_file(name, file_name, looked, directory)
+
+
+def locate_file(file_name: str, directory: str | os.PathLike = '.') -> str:
+  """Returns the path of the file of that very name beside the weights.
+
+  Args:
+    file_name: such as 'index.csv'.
+    directory: as in `locate`; after it, the cache is looked at.
+
+  Raises:
+    CheckpointNotFoundError: with every place looked at and how to fetch it.
+  """
+  directory = os.fspath(directory)
+  looked = [cache_dir() / file_name]
+  if not is_address(directory):
+    looked.insert(0, pathlib.Path(directory).expanduser() / file_name)
+  return _first_file(file_name, file_name, looked, directory)
 
 
 def is_address(directory: str) -> bool:
@@ -60,13 +77,24 @@ def cache_dir() -> pathlib.Path:
   return pathlib.Path(os.environ.get('VIT_JAX_CACHE') or default).expanduser()
 
 
+def _first_file(name, file_name, looked, directory) -> str:
+  for path in looked:
+    if path.is_file():
+      return str(path)
+  raise errors.CheckpointNotFoundError(
+    _not_found_text(name, file_name, looked, directory)
+  )
+
+
 def _not_found_text(name, file_name, looked, directory) -> str:
   if is_address(directory):
     address = f'{directory.rstrip("/")}/{file_name}'
     if address.startswith('gs://'):
       address = 'https://storage.googleapis.com/' + address[len('gs://') :]
   else:  # The local part of a path says nothing about the bucket.
-    address = f'{_BUCKET}/imagenet21k/{pathlib.Path(file_name).name}'
+    published = pathlib.Path(file_name).name
+    folder = 'augreg' if _AUGREG_NAME.search(published) else 'imagenet21k'
+    address = f'{_BUCKET}/{folder}/{published}'
   # The last place looked at is the one in the cache.
   command = ['curl', '-fL', '--create-dirs', '-o', str(looked[-1]), address]
   places = '\n'.join(f'  {path}' for path in dict.fromkeys(looked))

@@ -180,14 +180,25 @@ def bilinear_sample(
   y: Float[Array, 'rows columns'],
   x: Float[Array, 'rows columns'],
 ) -> Float[Array, 'rows columns channels']:
-  """Returns the image at real pixel positions; black outside of it."""
+  """Returns the image at real pixel positions; black outside of it.
+
+  A pixel is a square around its centre, so the image ends half a pixel beyond
+  the centres of its border and `resize` is the case that nothing is moved.
+  """
+  height, width = image.shape[:2]
+  inside = (
+    (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
+  )
 
   def sample(channel):
     return jax.scipy.ndimage.map_coordinates(
-      channel, [y, x], order=1, mode='constant', cval=0.0
+      channel, [y, x], order=1, mode='nearest'
     )
 
-  return jax.vmap(sample, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))
+  samples = jax.vmap(sample, in_axes=-1, out_axes=-1)(
+    image.astype(jnp.float32)
+  )
+  return samples * inside[..., None]
 
 
 def train_transform(pp: Any, *, cropped: bool) -> Transform:
