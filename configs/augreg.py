@@ -1,4 +1,4 @@
-r"""Fine-tunes from an AugReg checkpoint (Steiner et al. 2021, arXiv 2106.10270).
+r"""Fine-tunes from an AugReg checkpoint (Steiner et al., arXiv 2106.10270).
 
   python -m vit_jax.main --config configs/augreg.py:R_Ti_16 \
     --config.dataset=oxford_iiit_pet --config.base_lr=0.01 \

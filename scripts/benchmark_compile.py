@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vit_jax import models, optim, train
+from vit_jax import models, optim, train_step
 from vit_jax.data import augment
 from vit_jax.models import variants
 
@@ -97,7 +97,9 @@ def _seconds(step_and_args) -> float:
 def _optimizer():
   schedule = optim.learning_rate_schedule(0.03, 'cosine', 10_000, 500)
   settings = {
-    'optimizer': 'sgd', 'optim_dtype': 'bfloat16', 'grad_norm_clip': 1.0
+    'optimizer': 'sgd',
+    'optim_dtype': 'bfloat16',
+    'grad_norm_clip': 1.0,
   }
   return optim.make_optimizer(ConfigDict(settings), schedule), schedule
 
@@ -105,14 +107,16 @@ def _optimizer():
 def _our_step(config: ConfigDict, batch: int, size: int):
   model = models.create_model(config, num_classes=1000)
   tx, schedule = _optimizer()
-  pp = ConfigDict({
-    'crop': size,
-    'augment': 'crop_flip',
-    'area_range': (0.05, 1.0),
-    'ratio_range': (3 / 4, 4 / 3),
-  })
+  pp = ConfigDict(
+    {
+      'crop': size,
+      'augment': 'crop_flip',
+      'area_range': (0.05, 1.0),
+      'ratio_range': (3 / 4, 4 / 3),
+    }
+  )
   step = functools.partial(
-    train.train_step,
+    train_step.train_step,
     model=model,
     tx=tx,
     schedule=schedule,
@@ -120,7 +124,7 @@ def _our_step(config: ConfigDict, batch: int, size: int):
   )
   key = jax.random.key(0)
   state = jax.eval_shape(
-    lambda: train.init_state(train.init_params(model, key, size), tx)
+    lambda: train_step.init_state(train_step.init_params(model, key, size), tx)
   )
   rows = {
     'image': jax.ShapeDtypeStruct((batch, size, size, 3), 'uint8'),

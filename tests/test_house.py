@@ -33,6 +33,7 @@ GROUPS = (
     'progress',
     'sharding',
     'step_window',
+    'train_step',
     'workdir',
   },
   {'errors'},

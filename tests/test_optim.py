@@ -25,9 +25,7 @@ def _optimizer(lr=0.1, **overrides):
 @pytest.mark.parametrize('decay_type', ['cosine', 'linear'])
 def test_schedule_equals_the_original(decay_type):
   schedule = optim.learning_rate_schedule(0.03, decay_type, 8, 3)
-  expected = parity.expected()[
-    f'schedule/{decay_type}_0.03_warmup3_total8'
-  ]
+  expected = parity.expected()[f'schedule/{decay_type}_0.03_warmup3_total8']
   np.testing.assert_allclose(
     [schedule(step) for step in range(9)], expected, rtol=1e-6, atol=1e-12
   )

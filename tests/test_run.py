@@ -61,7 +61,7 @@ def _small_config(data_dir):
   return config
 
 
-class Killed(Exception):
+class KilledError(Exception):
   """Stands for whatever ends a process."""
 
 
@@ -74,12 +74,12 @@ def _run_until(config, workdir, monkeypatch, last_step):
     nonlocal num_left
     num_left -= 1
     if num_left < 0:
-      raise Killed
+      raise KilledError
     return next_batch(self, batches)
 
   with monkeypatch.context() as patch:
     patch.setattr(step_window.StepWindow, 'next_batch', next_or_die)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
       train.train_and_evaluate(config, workdir)
 
 

@@ -21,7 +21,7 @@ _PUBLIC = {
 }
 _MODULES = ('checkpoints', 'data', 'errors', 'models')
 
-__all__ = ['__version__', *_PUBLIC, *_MODULES]  # pyright: ignore
+__all__ = ['__version__', *_PUBLIC, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

@@ -1,8 +1,27 @@
 """Checks of a training config before anything heavy starts."""
 
+import math
 from typing import Any
 
 from vit_jax import errors
+
+_AT_LEAST_ONE = (
+  'accum_steps',
+  'batch',
+  'batch_eval',
+  'eval_every',
+  'keep_checkpoints',
+  'progress_every',
+  'total_steps',
+)
+_NOT_NEGATIVE = (
+  'base_lr',
+  'checkpoint_every',
+  'num_threads',
+  'patience',
+  'warmup_steps',
+  'weight_decay',
+)
 
 
 def check_config(config: Any, num_devices: int) -> None:
@@ -15,7 +34,13 @@ def check_config(config: Any, num_devices: int) -> None:
   Raises:
     ConfigError: each problem with the field, its value and values that work.
   """
+  needed = ('dataset', 'model', 'pp', *_AT_LEAST_ONE, *_NOT_NEGATIVE)
   problems = [
+    f'config.{name} is not set.'
+    for name in needed
+    if config.get(name) in (None, '')
+  ]
+  problems = problems or [
     *_batch_problems(config, num_devices),
     *_range_problems(config),
     *_choice_problems(config),
@@ -23,6 +48,15 @@ def check_config(config: Any, num_devices: int) -> None:
   if problems:
     raise errors.ConfigError(
       'The config can not work:\n' + '\n'.join(f'  {p}' for p in problems)
+    )
+
+
+def check_classes(config: Any, num_classes: int) -> None:
+  """Raises ConfigError if `best_metric` means nothing for so many classes."""
+  if config.best_metric.endswith('/top5') and num_classes <= 5:
+    raise errors.ConfigError(
+      f'config.best_metric={config.best_metric!r} needs more than five classes, '
+      f"and {config.dataset} has {num_classes}. Use 'test/accuracy'."
     )
 
 
@@ -53,27 +87,11 @@ def _batch_problems(config: Any, num_devices: int) -> list[str]:
 
 def _range_problems(config: Any) -> list[str]:
   problems = []
-  for name in (
-    'accum_steps',
-    'batch',
-    'batch_eval',
-    'eval_every',
-    'keep_checkpoints',
-    'progress_every',
-    'total_steps',
-  ):
+  for name in _AT_LEAST_ONE:
     if config[name] < 1:
       problems.append(f'config.{name}={config[name]} should be at least 1.')
-  for name in (
-    'base_lr',
-    'checkpoint_every',
-    'grad_norm_clip',
-    'num_threads',
-    'patience',
-    'warmup_steps',
-    'weight_decay',
-  ):
-    if config[name] < 0:
+  for name in (*_NOT_NEGATIVE, 'grad_norm_clip'):
+    if (config[name] or 0) < 0:  # None clips nothing, as 0 does.
       problems.append(f'config.{name}={config[name]} should not be negative.')
   if not 0 <= config.label_smoothing < 1:
     problems.append(
@@ -81,6 +99,17 @@ def _range_problems(config: Any) -> list[str]:
     )
   if config.pp.crop < 1:
     problems.append(f'config.pp.crop={config.pp.crop} should be at least 1.')
+  for name, limit in {'area_range': 1.0, 'ratio_range': math.inf}.items():
+    value = config.pp[name]
+    if len(value) != 2 or not 0 < value[0] <= value[1] <= limit:
+      problems.append(
+        f'config.pp.{name}={value} should be two numbers above 0, the larger '
+        'last' + (f', at most {limit:g}.' if limit < math.inf else '.')
+      )
+  if not 0 <= config.pp.affine.scale < 1:
+    problems.append(
+      f'config.pp.affine.scale={config.pp.affine.scale} should be in [0, 1).'
+    )
   return problems
 
 

@@ -19,6 +19,7 @@ from vit_jax import (
   progress,
   sharding,
 )
+from vit_jax.checkpoints import augreg
 from vit_jax.data import augment, pipeline, sources
 from vit_jax.workdir import Workdir
 
@@ -136,20 +137,24 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
     DataError, CheckpointError: unusable data or weights.
   """
   run = Workdir(workdir)
-  weights = str(run.model) if run.model.is_file() else config.pretrained_dir
-  if not weights:
+  is_run = run.model.is_file()
+  if not is_run and not config.pretrained_dir:
     raise errors.ConfigError(
       f'No weights to evaluate: {run.model} is not there (a run writes it when '
       'it finishes), and config.pretrained_dir is not set.'
     )
   mesh = sharding.make_mesh()
   config_checks.check_config(config, mesh.size)
+  weights = str(run.model) if is_run else augreg.weights_name(config)
   source = sources.load_source(config, config.pp.test)
   model = models.create_model(
     config.model, num_classes=source.num_classes, dtype=config.dtype
   )
   params = checkpoints.load_pretrained(
-    config.model.model_name, model, config.pp.crop, directory=weights
+    weights,
+    model,
+    config.pp.crop,
+    directory='.' if is_run else config.pretrained_dir,
   )
   batches = pipeline.eval_batches(
     config, source, jax.process_index(), jax.process_count()
@@ -165,7 +170,7 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
   if jax.process_index() == 0:
     progress.print_summary(
       {
-        'weights': weights,
+        'weights': weights if is_run else f'{weights} in {config.pretrained_dir}',
         'data': f'{source.name} ({source.split}), {len(source):,} examples',
         'metrics': progress.format_metrics(metrics),
       }

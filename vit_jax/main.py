@@ -6,6 +6,7 @@ python -m vit_jax.main --config configs/vit.py:tiny,digits
 import os
 import pathlib
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -119,13 +120,14 @@ def _enable_compilation_cache() -> None:
 
   from vit_jax.checkpoints import locate
 
-  if jax.config.jax_compilation_cache_dir is None:
+  current = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+  if current is None:
     jax.config.update(
       'jax_compilation_cache_dir', str(locate.cache_dir() / 'compiled')
     )
 
 
-def _fail(text: str) -> None:
+def _fail(text: str) -> NoReturn:
   logging.flush()
   print(f'error: {text}', file=sys.stderr)
   sys.exit(2)

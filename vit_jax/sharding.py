@@ -18,7 +18,7 @@ STATE_RULES: Rules = ((r'', PartitionSpec()),)
 BATCH_SPEC = PartitionSpec('data')
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   """Returns a mesh with the axis 'data' over all devices, or those given."""
   devices = jax.devices() if devices is None else devices
   return jax.make_mesh(

@@ -1,15 +1,12 @@
-"""Training and fine-tuning: the state, one jitted step, and the loop."""
+"""Training and fine-tuning from top to bottom, continued where it stopped."""
 
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from vit_jax import (
   checkpoints,
@@ -30,144 +27,10 @@ from vit_jax.checkpoints.state import (
 from vit_jax.data import augment, pipeline, sources
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
+from vit_jax.train_step import TrainState, init_params, init_state, train_step
 from vit_jax.workdir import Workdir
 
-Batch = Mapping[str, jax.Array]
-
-
-@flax.struct.dataclass
-class TrainState:
-  """All that an update changes.
-
-  Attributes:
-    step: int32 [], number of updates made.
-    params: the model's parameters.
-    opt_state: of the optimiser, its own count of updates included.
-  """
-
-  step: jax.Array
-  params: Any
-  opt_state: optax.OptState
-
-
-def softmax_cross_entropy(
-  logits: jax.Array, labels: jax.Array, smoothing: float = 0.0
-) -> jax.Array:
-  """Returns the mean loss of a batch.
-
-  Args:
-    logits: float32 [batch, num_classes].
-    labels: int32 [batch].
-    smoothing: share of the target that is spread evenly over all classes
-      (Szegedy et al. 2016, section 7), in [0, 1).
-
-  Returns:
-    float32 [].
-  """
-  targets = jax.nn.one_hot(labels, logits.shape[-1])
-  targets = optax.smooth_labels(targets, smoothing)
-  return optax.softmax_cross_entropy(logits, targets).mean()
-
-
-def train_step(
-  state: TrainState,
-  batch: Batch,
-  key: jax.Array,
-  *,
-  model: Any,
-  tx: optax.GradientTransformation,
-  schedule: optax.Schedule,
-  transform: Callable[[jax.Array, jax.Array], jax.Array],
-  accum_steps: int = 1,
-  label_smoothing: float = 0.0,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Makes one update; a pure function, jitted once by the loop.
-
-  Everything random follows from `key`, the step and the place in the batch, so
-  neither the number of devices nor a restart changes it.
-
-  Args:
-    state: before the update; `state.step` picks the keys.
-    batch: 'image' uint8 [batch, height, width, 3], 'label' int32 [batch].
-    key: the run's key, the same at every step.
-    model: the module.
-    tx: the optimiser.
-    schedule: learning rate by step, for the log; `tx` has its own.
-    transform: augments and normalises: (a key per image, images) -> inputs.
-    accum_steps: micro-batches whose gradients are averaged; it divides the
-      batch.
-    label_smoothing: see `softmax_cross_entropy`.
-
-  Returns:
-    The next state and float32 scalars 'loss', 'accuracy', 'learning_rate' and
-    'grad_norm' (before clipping).
-  """
-  transform_key, dropout_key = jax.random.split(
-    jax.random.fold_in(key, state.step)
-  )
-  batch_size = batch['label'].shape[0]
-  keys = jax.random.split(transform_key, batch_size)
-
-  def loss_and_accuracy(params, images, labels, keys, dropout_key):
-    logits = model.apply(
-      {'params': params},
-      transform(keys, images),
-      train=True,
-      rngs={'dropout': dropout_key},
-    )
-    accuracy = (logits.argmax(axis=-1) == labels).mean()
-    return softmax_cross_entropy(logits, labels, label_smoothing), accuracy
-
-  def gradients(images, labels, keys, micro_step):
-    """Returns ((loss, accuracy), gradients) of one micro-batch."""
-    return jax.value_and_grad(loss_and_accuracy, has_aux=True)(
-      state.params,
-      images,
-      labels,
-      keys,
-      jax.random.fold_in(dropout_key, micro_step),
-    )
-
-  rows = batch['image'], batch['label'], keys
-  if accum_steps == 1:
-    (loss, accuracy), grads = gradients(*rows, 0)
-  else:
-    micro_batches = jax.tree.map(
-      functools.partial(_split_rows, accum_steps=accum_steps), rows
-    )
-
-    def add(total, xs):
-      return jax.tree.map(jnp.add, total, gradients(*xs)), None
-
-    shapes = jax.eval_shape(gradients, *(x[0] for x in micro_batches), 0)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    total, _ = jax.lax.scan(
-      add, zeros, (*micro_batches, jnp.arange(accum_steps))
-    )
-    (loss, accuracy), grads = jax.tree.map(lambda x: x / accum_steps, total)
-
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  metrics = {
-    'loss': loss,
-    'accuracy': accuracy,
-    'learning_rate': schedule(state.step),
-    'grad_norm': optax.tree.norm(grads),
-  }
-  next_state = TrainState(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    opt_state=opt_state,
-  )
-  return next_state, metrics
-
-
-def _split_rows(x: jax.Array, accum_steps: int) -> jax.Array:
-  """Splits [batch, ...] into [accum_steps, batch / accum_steps, ...].
-
-  A micro-batch takes every accum_steps-th row, so each device finds its share
-  of every micro-batch among the rows it has.
-  """
-  return x.reshape(-1, accum_steps, *x.shape[1:]).swapaxes(0, 1)
+__all__ = ['TrainState', 'train_and_evaluate', 'train_step']
 
 
 def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
@@ -309,9 +172,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
             prefix='test/',
           )
           writer.write(step, evaluation)
-          bar.message(
-            f'step {step:,}: {progress.format_metrics(evaluation)}'
-          )
+          bar.message(f'step {step:,}: {progress.format_metrics(evaluation)}')
           if is_main_process:
             _plot_curves(run)
         if config.best_metric:
@@ -338,17 +199,6 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       checkpoints.save_params(jax.device_get(params), run.model)
       bar.message(f'Finished: {run.path}')
   return state
-
-
-def init_params(model: Any, key: jax.Array, image_size: int) -> Any:
-  """Returns random parameters for square images of `image_size` pixels."""
-  images = jnp.zeros((1, image_size, image_size, 3))
-  return model.init(key, images)['params']
-
-
-def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
-  """Returns the state before the first update."""
-  return TrainState(jnp.int32(0), params, tx.init(params))
 
 
 def _check_finite(params: Any, step: int) -> None:

@@ -58,11 +58,10 @@ class Workdir:
     settings = json.loads(json.dumps(config))  # Tuples become lists.
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      # A start that left no checkpoint is nothing to keep.
-      if self.config.exists() and any(self.checkpoints.glob('[0-9]*')):
-        self._check_same(json.loads(self.config.read_text()), settings)
+      if self._holds_checkpoints() and self.config.exists():
+        self._check_same(self._read_config(), settings)
       write_text(self.config, json.dumps(settings, indent=2) + '\n')
-    except (OSError, json.JSONDecodeError) as error:
+    except OSError as error:
       raise errors.ConfigError(
         f'The run can not be kept in {self.path}: {error}. '
         'Name another directory: --workdir=DIR.'
@@ -72,6 +71,24 @@ class Workdir:
     """Writes the class names in the order of the logits."""
     names = json.dumps(list(class_names), indent=2, ensure_ascii=False)
     write_text(self.labels, names + '\n')
+
+  def _holds_checkpoints(self) -> bool:
+    """Whether there is anything to lose: a start alone is not."""
+    # Others are the leftovers of a save that was cut short.
+    return any(p.name.isdigit() for p in self.checkpoints.glob('*'))
+
+  def _read_config(self) -> Mapping[str, Any]:
+    try:
+      found = json.loads(self.config.read_text(encoding='utf-8'))
+    except ValueError as error:  # Neither UTF-8 nor JSON.
+      found = str(error)
+    if not isinstance(found, Mapping):
+      raise errors.ConfigError(
+        f'{self.config} is damaged ({found}), so whether the checkpoints beside '
+        'it fit this config is unknown. Remove it if you know that they do, or '
+        'name another directory: --workdir=DIR.'
+      )
+    return found
 
   def _check_same(self, found: Mapping[str, Any], wanted: Mapping[str, Any]):
     old, new = _flatten(found), _flatten(wanted)
@@ -96,7 +113,7 @@ class Workdir:
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a file that is there whole or not at all."""
   partial = path.with_name(path.name + '.partial')
-  partial.write_text(text)
+  partial.write_text(text, encoding='utf-8')
   os.replace(partial, path)
 
 

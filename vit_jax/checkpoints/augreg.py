@@ -10,6 +10,18 @@ from vit_jax.checkpoints import locate
 _COLUMNS = {'ds', 'filename', 'final_val'}
 
 
+def weights_name(config: Any) -> str:
+  """Returns the name of the weights that a config starts from.
+
+  Args:
+    config: with `model.model_name`, and `model_or_filename` and
+      `pretrained_dir`, for which see `file_name`.
+  """
+  if config.model_or_filename:
+    return file_name(config.model_or_filename, config.pretrained_dir)
+  return config.model.model_name
+
+
 def file_name(model_or_file: str, directory: str) -> str:
   """Returns the name, without '.npz', of the file to fine-tune from.
 
@@ -52,7 +64,7 @@ def _read_index(path: str) -> list[dict[str, Any]]:
   try:
     for row in rows:
       row['final_val'] = float(row['final_val'])
-    is_whole = bool(rows) and _COLUMNS <= {*rows[0]}
+    is_whole = bool(rows) and _COLUMNS.issubset(rows[0])
   except (KeyError, TypeError, ValueError):
     is_whole = False
   if not is_whole:

@@ -1,9 +1,10 @@
-"""Training states on disk: Orbax, asynchronous, the newest and the best kept."""
+"""Training states on disk by Orbax; the newest and the best are kept."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +19,8 @@ class Standing:
   """How a run stands at evaluations: what resuming needs beside the state.
 
   Attributes:
-    best_value: the best metric so far, None before the first evaluation.
-    best_step: the step that had it.
+    best_value: the best metric so far, None before the first that is a number.
+    best_step: the first step that had it.
     num_stale: evaluations since then.
     stopped_early: whether the run is over because it ran out of patience.
   """
@@ -40,10 +41,7 @@ class Standing:
       metric: its name, which says whether lower is better.
       patience: stale evaluations after which the run is over, 0 for never.
     """
-    better = self.best_value is None or (
-      _rank(metric, value) > _rank(metric, self.best_value)
-    )
-    if better:
+    if _is_better(metric, value, self.best_value):
       return Standing(value, step)
     num_stale = self.num_stale + 1
     return dataclasses.replace(
@@ -51,6 +49,22 @@ class Standing:
       num_stale=num_stale,
       stopped_early=0 < patience <= num_stale,
     )
+
+
+@dataclasses.dataclass
+class _KeepBest:
+  """Tells Orbax to keep the checkpoint that `Standing` calls the best.
+
+  Orbax's own policy for that forgets the metrics when a run is continued.
+  """
+
+  step: int | None = None
+
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> Sequence[bool]:
+    del context
+    return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
 class StateCheckpoints:
@@ -62,25 +76,17 @@ class StateCheckpoints:
   Args:
     directory: created if it isn't there.
     keep: how many of the newest to keep.
-    best_metric: name of the metric whose best checkpoint is kept too, None for
-      none. Names that end in 'loss' count as better when lower.
+    best_metric: name of the metric whose best checkpoint is kept too, by the
+      `Standing` that is saved or was restored; None for none.
   """
 
   def __init__(
     self, directory: pathlib.Path, keep: int, best_metric: str | None
   ):
+    self._best = _KeepBest()
     keepers: list[Any] = [policies.LatestN(keep)]
     if best_metric:
-      keepers.append(
-        policies.BestN(
-          get_metric_fn=lambda metrics: (
-            _rank(best_metric, metrics[best_metric]),
-            -metrics['step'],  # Of equals the first, as in `Standing`.
-          ),
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        )
-      )
+      keepers.append(self._best)
     self._directory = directory
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
@@ -98,7 +104,7 @@ class StateCheckpoints:
   def __exit__(self, *_):
     # Without the wait, the last save is lost while the exit code is 0.
     try:
-      self._manager.wait_until_finished()
+      self.wait()
     finally:
       self._manager.close()
 
@@ -119,16 +125,22 @@ class StateCheckpoints:
       step: number of updates that the state has seen.
       state: tree of arrays.
       standing: saved beside it.
-      metrics: of an evaluation at this step, if there was one.
+      metrics: of an evaluation at this step, if there was one; for whoever
+        looks into the checkpoint.
+
+    Raises:
+      CheckpointError: the save before this one failed, or this one can't start.
     """
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        standing=ocp.args.JsonSave(dataclasses.asdict(standing)),
-      ),
-      metrics=dict(metrics, step=step) if metrics else None,
-    )
+    self._best.step = standing.best_step
+    with self._writing():
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          standing=ocp.args.JsonSave(dataclasses.asdict(standing)),
+        ),
+        custom_metadata=dict(metrics) if metrics else None,
+      )
     assert saved, f'Orbax refused to save step {step}.'
 
   def restore(self, step: int, target: Any) -> tuple[Any, Standing]:
@@ -149,17 +161,35 @@ class StateCheckpoints:
     )
     try:
       items = self._manager.restore(step, args=args)
+      standing = Standing(**items['standing'])
     except Exception as error:  # Orbax raises bare ones for truncated files.
       raise errors.CheckpointError(
         f'{self._directory / str(step)}: the checkpoint can not be read '
-        f'({str(error).splitlines()[0]}). Remove that directory to continue '
-        'from the checkpoint before it.'
+        f'({_reason(error)}). Remove that directory to continue from the '
+        'checkpoint before it.'
       ) from error
-    return items['state'], Standing(**items['standing'])
+    self._best.step = standing.best_step
+    return items['state'], standing
 
   def wait(self):
-    """Returns once the last save is on disk."""
-    self._manager.wait_until_finished()
+    """Returns once the last save is on disk.
+
+    Raises:
+      CheckpointError: it isn't, because the disk is full or the like.
+    """
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # Full disks come as several kinds.
+      raise errors.CheckpointError(
+        f'{self._directory}: a checkpoint can not be written '
+        f'({_reason(error)}). Once it can, the same command continues from the '
+        'last one that is whole.'
+      ) from error
 
 
 def abstract_state(state: Any, shardings: Any) -> Any:
@@ -178,8 +208,13 @@ def abstract_state(state: Any, shardings: Any) -> Any:
   )
 
 
-def _rank(metric: str, value: float) -> float:
-  """Returns a number that is higher for the better value."""
-  if math.isnan(value):
-    return -math.inf
-  return -value if metric.endswith('loss') else value
+def _reason(error: Exception) -> str:
+  """Returns the first line of the text, or the kind where there is none."""
+  return [*str(error).splitlines(), type(error).__name__][0]
+
+
+def _is_better(metric: str, value: float, best: float | None) -> bool:
+  """Whether `value` beats `best`; of a loss, lower does. NaN beats nothing."""
+  if math.isnan(value) or best is None:
+    return not math.isnan(value)
+  return value < best if metric.endswith('loss') else value > best

@@ -152,17 +152,14 @@ def random_affine(
   height, width = image.shape[:2]
   rows, columns = _pair(size)
   rotate_key, scale_key, shear_key, shift_key = jax.random.split(key, 4)
-  symmetric = {'minval': -1.0, 'maxval': 1.0}
-  angle = jnp.deg2rad(rotate) * jax.random.uniform(rotate_key, **symmetric)
-  slope = jnp.tan(
-    jnp.deg2rad(shear) * jax.random.uniform(shear_key, **symmetric)
-  )
+  angle = jnp.deg2rad(rotate) * _symmetric(rotate_key)
+  slope = jnp.tan(jnp.deg2rad(shear) * _symmetric(shear_key))
   zoom = jnp.exp(
     jax.random.uniform(
       scale_key, (2,), minval=jnp.log1p(-scale), maxval=jnp.log1p(scale)
     )
   )
-  offset = shift * jax.random.uniform(shift_key, (2,), **symmetric)
+  offset = shift * _symmetric(shift_key, (2,))
 
   # From the output's pixel centres, in [-0.5, 0.5], to the input's.
   y = (jnp.arange(rows) + 0.5)[:, None] / rows - 0.5 - offset[0]
@@ -186,18 +183,14 @@ def bilinear_sample(
   the centres of its border and `resize` is the case that nothing is moved.
   """
   height, width = image.shape[:2]
-  inside = (
-    (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
-  )
+  inside = (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
 
   def sample(channel):
     return jax.scipy.ndimage.map_coordinates(
       channel, [y, x], order=1, mode='nearest'
     )
 
-  samples = jax.vmap(sample, in_axes=-1, out_axes=-1)(
-    image.astype(jnp.float32)
-  )
+  samples = jax.vmap(sample, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))
   return samples * inside[..., None]
 
 
@@ -255,6 +248,11 @@ def eval_transform(pp: Any) -> Callable[[jax.Array], jax.Array]:
   return lambda images: normalize(
     jax.vmap(lambda image: resize(image, pp.crop))(images)
   )
+
+
+def _symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+  """Returns numbers that are uniform in [-1, 1)."""
+  return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 def _pair(size: Size) -> tuple[int, int]:

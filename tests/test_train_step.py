@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import vit_jax
-from vit_jax import checkpoints, optim, train
+from vit_jax import checkpoints, optim, train_step
 
 _SGD = ConfigDict(
   {'optimizer': 'sgd', 'optim_dtype': 'bfloat16', 'grad_norm_clip': 1.0}
@@ -26,9 +26,7 @@ def _model(num_classes=5, **rates):
   config = vit_jax.model_config('tiny')
   config.patches.size = (3, 3)
   config.hidden_size = 14
-  config.transformer.update(
-    mlp_dim=22, num_heads=2, num_layers=2, **rates
-  )
+  config.transformer.update(mlp_dim=22, num_heads=2, num_layers=2, **rates)
   return vit_jax.create_model(config, num_classes)
 
 
@@ -44,19 +42,19 @@ def _setup(model, **kwargs):
   """Returns a fresh state with a lively head, and the jitted step."""
   schedule = optim.learning_rate_schedule(0.1, 'constant', 7, 0)
   tx = optim.make_optimizer(_SGD, schedule)
-  params = train.init_params(model, jax.random.key(0), 6)
+  params = train_step.init_params(model, jax.random.key(0), 6)
   params['head']['kernel'] = jax.random.normal(
     jax.random.key(1), params['head']['kernel'].shape
   )
   step = functools.partial(
-    train.train_step,
+    train_step.train_step,
     model=model,
     tx=tx,
     schedule=schedule,
     transform=kwargs.pop('transform', _no_transform),
     **kwargs,
   )
-  return train.init_state(params, tx), jax.jit(step)
+  return train_step.init_state(params, tx), jax.jit(step)
 
 
 @pytest.mark.parametrize('accum_steps', [1, 4])
@@ -77,10 +75,10 @@ def test_eight_steps_equal_the_original(
   params['head'] = jax.tree.map(np.zeros_like, params['head'])
   schedule = optim.learning_rate_schedule(0.03, 'cosine', 8, 3)
   tx = optim.make_optimizer(_SGD, schedule)
-  state = train.init_state(params, tx)
+  state = train_step.init_state(params, tx)
   step = jax.jit(
     functools.partial(
-      train.train_step,
+      train_step.train_step,
       model=model,
       tx=tx,
       schedule=schedule,
@@ -175,9 +173,9 @@ def test_first_update_of_a_warmup_changes_nothing():
   model = _model()
   schedule = optim.learning_rate_schedule(0.1, 'cosine', 7, 2)
   tx = optim.make_optimizer(_SGD, schedule)
-  params = train.init_params(model, jax.random.key(0), 6)
-  state = train.init_state(params, tx)
-  after, metrics = train.train_step(
+  params = train_step.init_params(model, jax.random.key(0), 6)
+  state = train_step.init_state(params, tx)
+  after, metrics = train_step.train_step(
     state,
     _batch(3),
     jax.random.key(0),
@@ -198,7 +196,7 @@ def test_label_smoothing_is_cross_entropy_to_a_smoothed_target():
   targets[np.arange(3), labels] += 0.7
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   np.testing.assert_allclose(
-    train.softmax_cross_entropy(logits, labels, 0.3),
+    train_step.softmax_cross_entropy(logits, labels, 0.3),
     -(targets * log_probs).sum(-1).mean(),
     rtol=1e-6,
   )
@@ -210,7 +208,7 @@ def test_gradient_equals_finite_differences():
       dtype=jnp.float64, param_dtype=jnp.float64
     )
     rng = np.random.default_rng(0)
-    params = train.init_params(model, jax.random.key(0), 6)
+    params = train_step.init_params(model, jax.random.key(0), 6)
     params['head']['kernel'] = rng.normal(size=params['head']['kernel'].shape)
     params['cls'] = rng.normal(size=params['cls'].shape)
     direction = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
@@ -220,7 +218,7 @@ def test_gradient_equals_finite_differences():
     def loss(distance):
       moved = jax.tree.map(lambda p, d: p + distance * d, params, direction)
       logits = model.apply({'params': moved}, batch['image'])
-      return train.softmax_cross_entropy(logits, batch['label'])
+      return train_step.softmax_cross_entropy(logits, batch['label'])
 
     step = 1e-4
     numeric = (loss(step) - loss(-step)) / (2 * step)
