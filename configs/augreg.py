@@ -7,6 +7,9 @@ r"""Fine-tunes from an AugReg checkpoint (Steiner et al., arXiv 2106.10270).
 DIR holds the `.npz` files and their `index.csv`, from which the model's best
 file is picked by upstream accuracy. A file's name, without `.npz`, in place of
 the model's picks that file, and no `index.csv` is needed.
+
+Neither time nor accuracy was measured here. The paper's are for other data sets
+(its table 4, and the columns `adapt_*` of `index.csv`).
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +37,7 @@ _MODELS = {
 }
 
 
-def get_config(model_or_filename: str) -> ConfigDict:
+def get_config(model_or_filename: str = '') -> ConfigDict:
   """Returns the config for an argument such as 'R_Ti_16'."""
   model = model_or_filename.split('-')[0]
   if model not in _MODELS:

@@ -55,8 +55,8 @@ def check_classes(config: Any, num_classes: int) -> None:
   """Raises ConfigError if `best_metric` means nothing for so many classes."""
   if config.best_metric.endswith('/top5') and num_classes <= 5:
     raise errors.ConfigError(
-      f'config.best_metric={config.best_metric!r} needs more than five classes, '
-      f"and {config.dataset} has {num_classes}. Use 'test/accuracy'."
+      f'config.best_metric={config.best_metric!r} needs more than five '
+      f"classes, and {config.dataset} has {num_classes}. Use 'test/accuracy'."
     )
 
 

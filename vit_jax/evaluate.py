@@ -167,10 +167,11 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
     mesh,
     prefix='test/',
   )
+  where = '' if is_run else f' in {config.pretrained_dir}'
   if jax.process_index() == 0:
     progress.print_summary(
       {
-        'weights': weights if is_run else f'{weights} in {config.pretrained_dir}',
+        'weights': weights + where,
         'data': f'{source.name} ({source.split}), {len(source):,} examples',
         'metrics': progress.format_metrics(metrics),
       }

@@ -5,11 +5,14 @@ python -m vit_jax.main --config configs/vit.py:tiny,digits
 
 import os
 import pathlib
+import re
 import sys
-from typing import NoReturn
+import traceback
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from vit_jax import errors
 
@@ -54,6 +57,14 @@ def _main(_) -> None:
     commands[_MODE.value](_CONFIG.value, workdir)
   except errors.UserError as error:
     _fail(str(error))
+  except RuntimeError as error:  # What XLA raises is one.
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    _fail(
+      f'Out of memory ({str(error).splitlines()[0]}). Raise '
+      'config.accum_steps, lower config.batch or config.pp.crop, or set '
+      'config.dtype=bfloat16.'
+    )
   except KeyboardInterrupt:
     print(
       'Interrupted. The same command continues from the last checkpoint.',
@@ -72,9 +83,15 @@ def default_workdir(config_argument: str) -> str:
 
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; whatever is wrong with them exits with status 2."""
+  if {'--help', '-help', '-h'} & {*argv}:  # absl's own exits with status 1.
+    app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+  if any(arg.lstrip('-').startswith('help') for arg in argv):
+    return flags.FLAGS(argv)
   argument = _config_argument(argv)
+  if not argument:
+    _fail('No config. Try --config configs/vit.py:tiny,digits')
   file = pathlib.Path(argument.partition(':')[0])
-  if argument and not file.is_file():
+  if not file.is_file():
     _fail(
       f'No config file {str(file)!r} in {os.getcwd()}. '
       f'Valid in configs/: {_config_names()}.'
@@ -83,20 +100,26 @@ def _parse_flags(argv: list[str]) -> list[str]:
   sys.path.append(str(file.resolve().parent.parent))
   try:
     rest = flags.FLAGS(argv)
-    if not argument:
-      _fail('No config. Try --config configs/vit.py:tiny,digits')
-    return rest
-  except (flags.Error, AttributeError, ValueError, TypeError, OSError) as error:
-    _fail(_flag_error_text(error))
+  # Besides absl's and ml_collections' own, whatever a config file raises.
+  except Exception as error:
+    _fail(_flag_error_text(error, argument, argv))
+  if not isinstance(_CONFIG.value, ConfigDict):
+    _fail(f'get_config() of {argument} returned no ConfigDict.')
+  if rest[1:]:
+    _fail(
+      f'Unexpected argument {rest[1]!r}. A field is set by --config.FIELD=.'
+    )
+  return rest
 
 
 def _config_argument(argv: list[str]) -> str:
-  """Returns the value of --config as it was written, '' if there is none."""
+  """Returns the last value of --config as it was written, '' for none."""
+  found = ''
   for arg, following in zip(argv, [*argv[1:], ''], strict=True):
     name, equals, value = arg.partition('=')
     if name in ('--config', '-config'):
-      return value if equals else following
-  return ''
+      found = value if equals else following
+  return found
 
 
 def _config_names() -> str:
@@ -104,14 +127,68 @@ def _config_names() -> str:
   return ', '.join(sorted(p.name for p in files if p.stem != 'common')) or '-'
 
 
-def _flag_error_text(error: BaseException) -> str:
-  """Returns what is wrong, without the traceback ml_collections puts in."""
-  cause: BaseException | None = error
-  while cause is not None:
+def _flag_error_text(error: Exception, argument: str, argv: list[str]) -> str:
+  """Returns what is wrong with the flags, in the user's terms."""
+  if isinstance(error, flags.UnrecognizedFlagError):
+    name = '--' + error.flagname.partition('.')[0]
+    valid = ['--config', '--config.FIELD', '--mode', '--workdir']
+    return errors.unknown_name('flag', name, valid)
+  try:
+    # The flag's value is lost where a field's is wrong.
+    config = config_flags.config_flags.ConfigFileFlagParser('config').parse(
+      argument
+    )
+  except Exception as config_error:
+    return _config_error_text(config_error)
+  for field, value in _overrides(argv):
+    problem = _field_problem(config, field, value, str(error))
+    if problem:
+      return problem
+  return str(error)
+
+
+def _config_error_text(error: Exception) -> str:
+  """Returns why a config file gives no config, without a traceback."""
+  # ml_collections wraps what is raised, in an error of the same type.
+  chain: list[BaseException] = [error]
+  while inner := chain[-1].__cause__ or chain[-1].__context__:
+    chain.append(inner)
+  for cause in reversed(chain):
     if isinstance(cause, errors.UserError):
       return str(cause)
-    cause = cause.__cause__ or cause.__context__
-  return str(error)
+  place = traceback.extract_tb(chain[-1].__traceback__)[-1]
+  return (
+    f'The config file raised {type(chain[-1]).__name__}: {chain[-1]} '
+    f'({place.filename}, line {place.lineno}).'
+  )
+
+
+def _overrides(argv: list[str]) -> Iterator[tuple[str, str]]:
+  """Gives ('pp.crop', '16') for '--config.pp.crop=16'."""
+  for arg, following in zip(argv, [*argv[1:], ''], strict=True):
+    match = re.fullmatch(r'--?config\.([^=]+)(=.*)?', arg, re.DOTALL)
+    if match:
+      yield match[1], match[2][1:] if match[2] else following
+
+
+def _field_problem(config: Any, field: str, value: str, error: str) -> str:
+  """Returns what is wrong with `--config.FIELD=VALUE`, '' for nothing."""
+  path, node = 'config', config
+  for name in field.split('.'):
+    fields = [str(key) for key in node] if isinstance(node, ConfigDict) else []
+    if not fields:
+      return f'{path} is {node!r} and has no field {name!r}.'
+    if name not in fields:
+      return errors.unknown_name(f'field of {path}', name, fields)
+    path, node = f'{path}.{name}', node[name]
+  if not error.startswith(f'flag --config.{field}='):
+    return ''
+  if isinstance(node, ConfigDict):
+    return f'Set single fields of {path}: {", ".join(sorted(node))}.'
+  return (
+    f'--{path}={value}: expected a value of type {type(node).__name__}, such '
+    f'as {node!r}, which the config has.'
+  )
 
 
 def _enable_compilation_cache() -> None:

@@ -60,6 +60,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   # Data.
   train_source = sources.load_source(config, config.pp.train)
   test_source = sources.load_source(config, config.pp.test)
+  config_checks.check_classes(config, train_source.num_classes)
   processes = {
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),

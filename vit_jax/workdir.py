@@ -84,9 +84,9 @@ class Workdir:
       found = str(error)
     if not isinstance(found, Mapping):
       raise errors.ConfigError(
-        f'{self.config} is damaged ({found}), so whether the checkpoints beside '
-        'it fit this config is unknown. Remove it if you know that they do, or '
-        'name another directory: --workdir=DIR.'
+        f'{self.config} is damaged ({found}), so whether the checkpoints '
+        'beside it fit this config is unknown. Remove it if you know that they '
+        'do, or name another directory: --workdir=DIR.'
       )
     return found
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -88,11 +89,11 @@ class StateCheckpoints:
     if best_metric:
       keepers.append(self._best)
     self._directory = directory
+    _remove_leftovers(directory)
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(keepers),
-        cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
       ),
       item_names=('state', 'standing'),
@@ -102,10 +103,8 @@ class StateCheckpoints:
     return self
 
   def __exit__(self, *_):
-    # Without the wait, the last save is lost while the exit code is 0.
-    try:
-      self.wait()
-    finally:
+    with self._writing():
+      # It waits, without which the last save is lost and the exit code is 0.
       self._manager.close()
 
   def latest_step(self) -> int | None:
@@ -190,6 +189,17 @@ class StateCheckpoints:
         f'({_reason(error)}). Once it can, the same command continues from the '
         'last one that is whole.'
       ) from error
+
+
+def _remove_leftovers(directory: pathlib.Path) -> None:
+  """Removes what saves that were cut short have left.
+
+  Orbax would do it in a thread that a process which ends early doesn't wait
+  for, and whose traceback is then the last thing that is seen.
+  """
+  if jax.process_index() == 0:
+    for path in directory.glob('*.orbax-checkpoint-tmp*'):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 def abstract_state(state: Any, shardings: Any) -> Any:

@@ -1,0 +1,219 @@
+"""Config files: every argument gives a config, with the published settings."""
+
+import ast
+import sys
+
+import parity
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import vit_jax
+from configs import augreg, common, vit
+from vit_jax import config_checks, errors, optim
+from vit_jax.models import variants
+
+ROOT = parity.GOLDEN.parents[1]
+# It loads files in a way that Python is going to give up.
+by_ml_collections = pytest.mark.filterwarnings(
+  'ignore:the load_module:DeprecationWarning'
+)
+
+
+@pytest.fixture
+def config_of(monkeypatch):
+  """Gives the arguments of a command line -> its config."""
+
+  def parse(file_and_args, *overrides) -> ConfigDict:
+    flag_values = flags.FlagValues()
+    argv = ['main', f'--config={ROOT}/configs/{file_and_args}', *overrides]
+    monkeypatch.setattr(sys, 'argv', argv)
+    holder = config_flags.DEFINE_config_file('config', flag_values=flag_values)
+    assert flag_values(argv) == ['main']
+    return holder.value
+
+  return parse
+
+
+@pytest.mark.parametrize('dataset', common.DATASETS)
+@pytest.mark.parametrize('model', variants.SHORT_NAMES)
+def test_every_model_goes_with_every_data_set(model, dataset):
+  config = vit.get_config(f'{model},{dataset}')
+  config_checks.check_config(config, num_devices=8)
+  module = vit_jax.create_model(config.model, 7, dtype=config.dtype)
+  assert module.hidden_size == config.model.hidden_size
+  assert config.model.model_name == variants.SHORT_NAMES[model]
+  assert config.dataset == dataset
+  schedule = optim.learning_rate_schedule(
+    config.base_lr, config.decay_type, config.total_steps, config.warmup_steps
+  )
+  optim.make_optimizer(config, schedule)
+
+
+@pytest.mark.parametrize(
+  ('args', 'expected'),
+  [
+    # The paper's appendix B.1.1 and table 4, and the original's presets.
+    ('b16,cifar10', (0.01, 10_000, 500, 'train[:98%]', 'test', 384)),
+    ('b32,cifar10', (0.03, 10_000, 500, 'train[:98%]', 'test', 384)),
+    ('b16,cifar100', (0.03, 10_000, 500, 'train[:98%]', 'test', 384)),
+    ('l16,imagenet2012', (0.03, 20_000, 500, 'train[:99%]', 'validation', 384)),
+    ('b16,oxford_iiit_pet', (0.03, 500, 100, 'train', 'test', 384)),
+    ('b8,oxford_flowers102', (0.03, 500, 100, 'train+validation', 'test', 384)),
+  ],
+)  # fmt: skip
+def test_fine_tuning_settings_are_the_published_ones(args, expected):
+  config = vit.get_config(args)
+  found = (
+    config.base_lr,
+    config.total_steps,
+    config.warmup_steps,
+    config.pp.train,
+    config.pp.test,
+    config.pp.crop,
+  )
+  assert found == expected
+  assert config.optimizer == 'sgd'
+  assert config.optim_dtype == 'bfloat16'
+  assert config.grad_norm_clip == 1.0
+  assert config.decay_type == 'cosine'
+  assert (config.batch, config.batch_eval) == (512, 512)
+  assert config.weight_decay == config.label_smoothing == 0.0
+  assert config.pretrained_dir == 'gs://vit_models/imagenet21k'
+
+
+@pytest.mark.parametrize(
+  ('model', 'rate'), [('b16', 0.0), ('l16', 0.1), ('l32', 0.0), ('h14', 0.1)]
+)
+def test_dropout_is_the_original_one_of_the_model(model, rate):
+  config = vit.get_config(f'{model},cifar10')
+  assert config.model.transformer.dropout_rate == rate
+
+
+def test_digits_are_trained_from_scratch():
+  config = vit.get_config('tiny,digits')
+  assert config.pretrained_dir == ''
+  assert config.model.model_name == 'tiny'
+  assert config.pp.augment == 'affine'
+
+
+def test_variant_of_a_data_set_has_its_preset():
+  whole, part = map(vit.get_config, ('tiny,digits', 'tiny,digits/0_to_4'))
+  assert part.dataset == 'digits/0_to_4'
+  part.dataset = 'digits'
+  assert part.to_json() == whole.to_json()
+
+
+def test_configs_do_not_share_their_parts():
+  vit.get_config('b16,cifar10').pp.crop = 3
+  vit.get_config('b16,cifar10').model.hidden_size = 3
+  config = vit.get_config('b16,cifar10')
+  assert (config.pp.crop, config.model.hidden_size) == (384, 768)
+
+
+@pytest.mark.parametrize(
+  ('get_config', 'argument', 'texts'),
+  [
+    (vit.get_config, 'b61,cifar10', ["'b61'", "Did you mean 'b16'?"]),
+    (vit.get_config, 'b16,cifar', ["'cifar'", "Did you mean 'cifar10'?"]),
+    (vit.get_config, 'B16,cifar10', ["Did you mean 'b16'?"]),
+    (vit.get_config, 'b16', ['MODEL,DATASET', 'b16', 'cifar10', 'r50_l32']),
+    (vit.get_config, ',digits', ['MODEL,DATASET']),
+    (vit.get_config, '', ['MODEL,DATASET']),
+    (augreg.get_config, 'R_Ti16', ["Did you mean 'R_Ti_16'?"]),
+    (augreg.get_config, 'B16-i21k-300ep', ["'B16'", "Did you mean 'B_16'?"]),
+    (augreg.get_config, '', ['Valid: ', 'R50_L_32']),
+  ],
+)
+def test_typo_in_the_argument_is_answered(get_config, argument, texts):
+  with pytest.raises(errors.ConfigError) as caught:
+    get_config(argument)
+  for text in texts:
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('argument', 'model_name'),
+  [
+    ('Ti_16', 'ViT-Ti_16'),
+    ('S_32', 'ViT-S_32'),
+    ('S_16', 'ViT-S_16'),
+    ('B_32', 'ViT-B_32'),
+    ('B_16', 'ViT-B_16'),
+    ('B_8', 'ViT-B_8'),
+    ('L_16', 'ViT-L_16'),
+    ('R_Ti_16', 'R+ViT-Ti_16'),
+    ('R26_S_32', 'R26+ViT-S_32'),
+    ('R50_L_32', 'R50+ViT-L_32'),
+    ('R_Ti_16-i21k-300ep-lr_0.001', 'R+ViT-Ti_16'),
+  ],
+)
+def test_augreg_models(argument, model_name):
+  config = augreg.get_config(argument)
+  vit_jax.create_model(config.model, 7)
+  assert config.model.model_name == model_name
+  assert config.model_or_filename == argument
+  assert config.model.transformer.dropout_rate == 0.0
+  assert config.pretrained_dir == 'gs://vit_models/augreg'
+  assert (config.base_lr, config.total_steps) == (0.03, 500)
+  assert (config.warmup_steps, config.pp.crop) == (100, 384)
+
+
+def test_augreg_wants_a_data_set():
+  config = augreg.get_config('R_Ti_16')
+  with pytest.raises(errors.ConfigError, match=r'config\.dataset is not set'):
+    config_checks.check_config(config, 1)
+  config.dataset = 'oxford_iiit_pet'
+  config_checks.check_config(config, 1)
+
+
+# What command lines of the original code set.
+OVERRIDES = {
+  'pretrained_dir': '/weights',
+  'dataset': 'cifar100',
+  'batch': 256,
+  'batch_eval': 16,
+  'base_lr': 0.001,
+  'decay_type': 'linear',
+  'warmup_steps': 7,
+  'total_steps': 70,
+  'accum_steps': 64,
+  'grad_norm_clip': 2.0,
+  'optim_dtype': 'float32',
+  'pp.train': 'train[:50%]',
+  'pp.test': 'validation',
+  'pp.crop': 224,
+  'eval_every': 3,
+  'progress_every': 1,
+  'checkpoint_every': 5,
+  'tfds_data_dir': '/data',
+  'tfds_manual_dir': '/archives',
+  'model.transformer.dropout_rate': 0.3,
+}
+
+
+@by_ml_collections
+@pytest.mark.parametrize('file', ['vit.py:b16,cifar10', 'augreg.py:R_Ti_16'])
+def test_command_lines_of_the_original_work(file, config_of):
+  config = config_of(
+    file, *(f'--config.{field}={value}' for field, value in OVERRIDES.items())
+  )
+  for field, value in OVERRIDES.items():
+    found = config
+    for name in field.split('.'):
+      found = found[name]
+    assert found == value, field
+    assert type(found) is type(value), field
+
+
+@by_ml_collections
+def test_whole_number_does_for_a_real_one(config_of):
+  config = config_of('vit.py:b16,cifar10', '--config.grad_norm_clip=2')
+  assert config.grad_norm_clip == 2.0
+
+
+@pytest.mark.parametrize('name', ['augreg', 'vit'])
+def test_file_opens_with_its_command(name):
+  text = (ROOT / 'configs' / f'{name}.py').read_text()
+  docstring = ast.get_docstring(ast.parse(text))
+  assert f'python -m vit_jax.main --config configs/{name}.py:' in docstring

@@ -1,0 +1,144 @@
+"""Speed and means of the steps between two lines of the log."""
+
+import itertools
+import math
+
+import jax.numpy as jnp
+import pytest
+
+from vit_jax import errors, step_window
+from vit_jax.step_window import StepWindow
+
+
+class Clock:
+  """Stands for `time` with seconds that pass only when told."""
+
+  def __init__(self):
+    self.now = 1000.0
+
+  def perf_counter(self):
+    return self.now
+
+  def passes(self, seconds):
+    self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  clock = Clock()
+  monkeypatch.setattr(step_window, 'time', clock)
+  return clock
+
+
+def metrics(loss=1.0, learning_rate=0.1, grad_norm=2.0):
+  return {
+    'loss': jnp.float32(loss),
+    'learning_rate': jnp.float32(learning_rate),
+    'grad_norm': jnp.float32(grad_norm),
+  }
+
+
+def slow_batches(clock, seconds):
+  for number in itertools.count():
+    clock.passes(seconds)
+    yield number
+
+
+def make_steps(window, clock, batches, number, seconds):
+  for _ in range(number):
+    window.next_batch(batches)
+    clock.passes(seconds)
+    window.add(metrics())
+
+
+def test_rates_are_those_of_the_steps_after_the_compilation(clock):
+  window = StepWindow(start_step=0, batch_size=7)
+  batches = slow_batches(clock, 0.5)
+  make_steps(window, clock, batches, 1, seconds=60.0)  # Compiles.
+  make_steps(window, clock, batches, 4, seconds=1.5)
+  summary = window.summarize()
+  assert summary['train/images_per_sec'] == pytest.approx(7 / 2.0)
+  assert summary['train/data_wait'] == pytest.approx(0.25)
+
+
+def test_later_windows_count_all_their_steps(clock):
+  window = StepWindow(start_step=0, batch_size=7)
+  batches = slow_batches(clock, 0.25)
+  make_steps(window, clock, batches, 3, seconds=9.0)
+  window.summarize()
+  make_steps(window, clock, batches, 5, seconds=0.75)
+  summary = window.summarize()
+  assert summary['train/images_per_sec'] == pytest.approx(7.0)
+  assert summary['train/data_wait'] == pytest.approx(0.25)
+
+
+def test_the_compiling_step_alone_has_no_rate(clock):
+  window = StepWindow(start_step=0, batch_size=7)
+  make_steps(window, clock, slow_batches(clock, 1.0), 1, seconds=60.0)
+  assert {*window.summarize()} == {
+    'train/loss',
+    'train/learning_rate',
+    'train/grad_norm',
+  }
+
+
+def test_pauses_do_not_count(clock):
+  window = StepWindow(start_step=0, batch_size=7)
+  batches = slow_batches(clock, 0.0)
+  with window.pause():  # Before anything is timed.
+    clock.passes(100.0)
+  make_steps(window, clock, batches, 1, seconds=60.0)
+  for _ in range(2):
+    make_steps(window, clock, batches, 3, seconds=2.0)
+    with window.pause():
+      clock.passes(100.0)
+    summary = window.summarize()
+    assert summary['train/images_per_sec'] == pytest.approx(7 / 2.0)
+
+
+def test_next_batch_passes_the_batch_on(clock):
+  window = StepWindow(start_step=0, batch_size=7)
+  batches = iter(['first', 'second'])
+  assert window.next_batch(batches) == 'first'
+  assert window.next_batch(batches) == 'second'
+
+
+def test_means_are_over_the_window_and_the_learning_rate_is_the_last():
+  window = StepWindow(start_step=0, batch_size=7)
+  for loss, learning_rate in ((1.0, 0.5), (2.0, 0.25)):
+    window.add(metrics(loss, learning_rate))
+  window.fetch()  # As an evaluation does; it begins no new window.
+  window.add(metrics(6.0, 0.125))
+  summary = window.summarize()
+  assert summary['train/loss'] == pytest.approx(3.0)
+  assert summary['train/grad_norm'] == pytest.approx(2.0)
+  assert summary['train/learning_rate'] == 0.125
+  window.add(metrics(5.0))
+  assert window.summarize()['train/loss'] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize('method', ['fetch', 'summarize'])
+@pytest.mark.parametrize('name', ['loss', 'grad_norm'])
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_first_step_that_is_not_finite_is_named(name, value, method):
+  window = StepWindow(start_step=100, batch_size=7)
+  window.add(metrics())
+  window.add(metrics())
+  window.fetch()
+  window.add(metrics())
+  window.add(metrics(**{name: value}))  # Step 104.
+  window.add(metrics(loss=math.nan))
+  with pytest.raises(errors.NonFiniteError) as caught:
+    getattr(window, method)()
+  assert f'{name} is {value} at step 104.' in str(caught.value)
+  assert 'config.base_lr' in str(caught.value)
+
+
+def test_steps_are_counted_over_windows():
+  window = StepWindow(start_step=3, batch_size=7)
+  for _ in range(2):
+    window.add(metrics())
+    window.summarize()
+  window.add(metrics(loss=math.inf))
+  with pytest.raises(errors.NonFiniteError, match='loss is inf at step 6'):
+    window.fetch()
