@@ -47,7 +47,7 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
   Returns:
     One sentence with the closest match, if any is close, and all valid names.
   """
-  valid = sorted(valid)
+  valid = sorted(set(valid))
   # Upper and lower case are mixed up more often than letters are.
   by_folded = {option.lower(): option for option in valid}
   close = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.5)

@@ -9,11 +9,11 @@ import json
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any, Self, SupportsFloat
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from vit_jax import errors
 
@@ -48,7 +48,7 @@ class MetricWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_after(path, restored_step)
     self._file = path.open('a', encoding='utf-8')
-    self._board = SummaryWriter(
+    self._board = _summary_writer_class()(
       os.fspath(workdir),
       # TensorBoard hides what earlier event files have from this step on.
       purge_step=restored_step + 1 if restored_step else 0,
@@ -139,6 +139,22 @@ def read_metrics(
     name: (np.asarray(steps, np.int64), np.asarray(floats, np.float64))
     for name, (steps, floats) in series.items()
   }
+
+
+def _summary_writer_class() -> Any:
+  """Returns the class that writes event files, and keeps PyTorch out.
+
+  tensorboardX imports PyTorch, seconds and a gigabyte, wherever it is
+  installed. None in `sys.modules` makes that import fail.
+  """
+  modules: dict[str, Any] = sys.modules
+  is_absent = modules.setdefault('torch', None) is None
+  try:
+    from tensorboardX import SummaryWriter
+  finally:
+    if is_absent:
+      del modules['torch']
+  return SummaryWriter
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:

@@ -220,11 +220,8 @@ def _all_finite(params: Any) -> jax.Array:
 def _fresh_state(config, model, tx, key, shardings) -> TrainState:
   """Returns the state before step 1, from a file or from the key alone."""
   if config.pretrained_dir:
-    name = config.model.model_name
-    if config.model_or_filename:
-      name = augreg.file_name(config.model_or_filename, config.pretrained_dir)
     params = checkpoints.load_pretrained(
-      name,
+      augreg.weights_name(config),
       model,
       config.pp.crop,
       directory=config.pretrained_dir,

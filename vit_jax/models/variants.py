@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from vit_jax import errors
 
@@ -39,7 +40,9 @@ def _vit(
       # 'token', 'gap', 'unpooled' or 'token_unpooled'.
       'classifier': classifier,
       # Width of the dense + tanh layer before the head, or None for no layer.
-      'representation_size': None,
+      'representation_size': placeholder(int),
+      # The head's bias at the start; below zero for many rare classes.
+      'head_bias_init': 0.0,
     },
     convert_dict=True,
   )
