@@ -104,7 +104,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   )
 
   # Restore, or start from pretrained or random weights.
-  run.claim(config.to_dict())
+  run.claim(config.to_dict(), is_writer=is_main_process)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
       StateCheckpoints(

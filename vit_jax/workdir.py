@@ -45,11 +45,12 @@ class Workdir:
     self.curves = self.path / 'curves.png'
     self.model = self.path / 'model.npz'
 
-  def claim(self, config: Mapping[str, Any]) -> None:
+  def claim(self, config: Mapping[str, Any], *, is_writer: bool = True) -> None:
     """Makes the directory this config's, or finds that it is already.
 
     Args:
       config: nested settings, plain Python values.
+      is_writer: whether this process may write; of several, one.
 
     Raises:
       ConfigError: the directory can't be made, or holds a run with other
@@ -60,7 +61,8 @@ class Workdir:
       self.path.mkdir(parents=True, exist_ok=True)
       if self._holds_checkpoints() and self.config.exists():
         self._check_same(self._read_config(), settings)
-      write_text(self.config, json.dumps(settings, indent=2) + '\n')
+      if is_writer:
+        write_text(self.config, json.dumps(settings, indent=2) + '\n')
     except OSError as error:
       raise errors.ConfigError(
         f'The run can not be kept in {self.path}: {error}. '
