@@ -55,6 +55,9 @@ def get_config() -> ConfigDict:
   config.weight_decay = 0.0
   config.grad_norm_clip = 1.0
   config.label_smoothing = 0.0
+  # Of mixup: images are blended in pairs with a weight from
+  # Beta(alpha, alpha). 0 blends none.
+  config.mixup_alpha = 0.0
   # Micro-batches of a step, to save memory; it divides the batch.
   config.accum_steps = 8
   # Of the computation: 'float32' or 'bfloat16'. Parameters, loss and updates
@@ -110,20 +113,23 @@ DATASETS = {
     'pretrained_dir': '',
     'optimizer': 'adamw',
     'optim_dtype': 'float32',
-    'base_lr': 1e-3,
-    'weight_decay': 1e-4,
-    'total_steps': 1_600,
-    'warmup_steps': 200,
-    'batch': 128,
+    'base_lr': 2e-3,
+    'weight_decay': 0.3,
+    'mixup_alpha': 0.2,
+    'total_steps': 7_000,
+    'warmup_steps': 300,
+    'batch': 64,
     'batch_eval': 360,
     'accum_steps': 1,
-    'eval_every': 100,
-    'checkpoint_every': 400,
+    'progress_every': 50,
+    'eval_every': 500,
+    'checkpoint_every': 1_000,
     'pp': {
       'train': 'train',
       'test': 'test',
       'crop': 16,
       'augment': 'affine',
+      'affine': {'rotate': 15.0, 'scale': 0.2, 'shear': 15.0, 'shift': 0.1},
     },
   },
 }

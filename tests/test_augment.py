@@ -212,3 +212,21 @@ def test_unknown_augmentation_is_answered_with_the_closest():
     augment.train_transform(
       ConfigDict(_PP | {'augment': 'afine'}), cropped=False
     )
+
+
+@pytest.mark.parametrize('alpha', [0.2, 1.0])
+def test_mixup_blends_with_the_mirrored_batch_and_keeps_the_larger_part(alpha):
+  images = np.random.default_rng(0).normal(size=(5, 3, 2, 1))
+  targets = np.eye(7)[[0, 1, 2, 3, 4]]
+  weights = []
+  for seed in range(7):
+    mixed, blended = augment.mixup(jax.random.key(seed), images, targets, alpha)
+    weight = float(blended[0, 0])
+    np.testing.assert_allclose(
+      mixed, weight * images + (1 - weight) * images[::-1], atol=1e-5
+    )
+    np.testing.assert_allclose(
+      blended, weight * targets + (1 - weight) * targets[::-1], atol=1e-6
+    )
+    weights.append(weight)
+  assert 0.5 <= min(weights) < max(weights) <= 1

@@ -22,7 +22,7 @@ TESTS = sorted((ROOT / 'tests').glob('*.py'))
 # stands in no group is a new part: give it its place here.
 GROUPS = (
   {'main'},
-  {'attention', 'evaluate', 'figures', 'predict', 'train'},
+  {'attention', 'evaluate', 'figures', 'predict', 'train', 'train_step'},
   {
     'checkpoints',
     'config_checks',
@@ -33,13 +33,16 @@ GROUPS = (
     'progress',
     'sharding',
     'step_window',
-    'train_step',
     'workdir',
   },
   {'errors'},
 )
 # And these within a group.
-NEIGHBOURS = {('train', 'evaluate'), ('train', 'figures')}
+NEIGHBOURS = {
+  ('train', 'evaluate'),
+  ('train', 'figures'),
+  ('train', 'train_step'),
+}
 
 # Modules whose distribution has another name.
 DISTRIBUTIONS = {

@@ -188,7 +188,7 @@ def test_pretrained_name_is_located(cache):
   with pytest.raises(errors.CheckpointNotFoundError, match='Looked at'):
     checkpoints.load_pretrained('tiny', model, 8)
   cache.mkdir()
-  checkpoints.save_params({'cls': np.zeros((1, 1, 64))}, cache / 'tiny.npz')
+  checkpoints.save_params({'x': np.zeros((1, 1, 64))}, cache / 'tiny.npz')
   with pytest.raises(errors.CheckpointError, match='missing') as caught:
     checkpoints.load_pretrained('tiny', model, 8)
   assert str(cache / 'tiny.npz') in str(caught.value)

@@ -53,6 +53,7 @@ def _small_config(data_dir):
     batch=6,
     batch_eval=23,
     accum_steps=2,
+    mixup_alpha=0.5,
     progress_every=3,
     eval_every=5,
     checkpoint_every=4,
@@ -269,7 +270,7 @@ def test_other_config_is_refused_with_the_differences(config, whole_run):
   config.model.transformer.num_layers = 2
   with pytest.raises(errors.ConfigError) as info:
     train.train_and_evaluate(config, whole_run)
-  assert 'config.base_lr: 0.001 there, 0.5 now' in str(info.value)
+  assert 'config.base_lr: 0.002 there, 0.5 now' in str(info.value)
   assert 'config.model.transformer.num_layers: 1 there, 2 now' in str(
     info.value
   )
@@ -280,7 +281,7 @@ def test_start_without_weights_leaves_nothing_in_the_way(config, tmp_path):
   with pytest.raises(errors.CheckpointNotFoundError, match='tiny'):
     train.train_and_evaluate(config, tmp_path / 'run')
   config.pretrained_dir = ''
-  config.base_lr = 0.002
+  config.base_lr = 0.003
   train.train_and_evaluate(config, tmp_path / 'run')
 
 
@@ -300,7 +301,7 @@ def test_fine_tuning_starts_from_the_file_at_a_larger_crop(
     after['embedding']['kernel'], before['embedding']['kernel'], atol=1e-6
   )
   positions = checkpoints.resize_position_embedding(
-    before['Transformer']['posembed_input']['pos_embedding'], (3, 3), True
+    before['Transformer']['posembed_input']['pos_embedding'], (3, 3), False
   )
   np.testing.assert_allclose(
     after['Transformer']['posembed_input']['pos_embedding'],

@@ -24,6 +24,7 @@ def _no_transform(keys, images):
 
 def _model(num_classes=5, **rates):
   config = vit_jax.model_config('tiny')
+  config.classifier = 'token'
   config.patches.size = (3, 3)
   config.hidden_size = 14
   config.transformer.update(mlp_dim=22, num_heads=2, num_layers=2, **rates)
@@ -196,7 +197,7 @@ def test_label_smoothing_is_cross_entropy_to_a_smoothed_target():
   targets[np.arange(3), labels] += 0.7
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   np.testing.assert_allclose(
-    train_step.softmax_cross_entropy(logits, labels, 0.3),
+    train_step.softmax_cross_entropy(logits, np.eye(5)[labels], 0.3),
     -(targets * log_probs).sum(-1).mean(),
     rtol=1e-6,
   )
@@ -218,7 +219,8 @@ def test_gradient_equals_finite_differences():
     def loss(distance):
       moved = jax.tree.map(lambda p, d: p + distance * d, params, direction)
       logits = model.apply({'params': moved}, batch['image'])
-      return train_step.softmax_cross_entropy(logits, batch['label'])
+      targets = jax.nn.one_hot(batch['label'], 3)
+      return train_step.softmax_cross_entropy(logits, targets)
 
     step = 1e-4
     numeric = (loss(step) - loss(-step)) / (2 * step)
@@ -237,3 +239,26 @@ def test_bfloat16_computes_but_keeps_float32_parameters_and_loss():
   products = [line for line in text.splitlines() if 'dot_general[' in line]
   assert products
   assert all('bf16' in line.split('=')[0] for line in products[:3])
+
+
+def test_mixup_trains_on_blended_targets():
+  # Two examples with the same image: whatever the weight, the blend of the
+  # images is the image, and only the targets tell that they were mixed.
+  batch = {
+    'image': np.repeat(_batch(1)['image'], 2, axis=0),
+    'label': np.array([0, 3], np.int32),
+  }
+  gradients = []
+  for mixup_alpha in (0.0, 5.0):
+    state, step = _setup(_model(), mixup_alpha=mixup_alpha)
+    logits = _model().apply({'params': state.params}, batch['image'])
+    _, metrics = step(state, batch, jax.random.key(0))
+    # The two rows' mean loss is the same for any weight ...
+    np.testing.assert_allclose(
+      metrics['loss'],
+      train_step.softmax_cross_entropy(logits, np.eye(5)[batch['label']]),
+      rtol=1e-5,
+    )
+    gradients.append(float(metrics['grad_norm']))
+  # ... and so is its gradient.
+  np.testing.assert_allclose(*gradients, rtol=1e-4)

@@ -17,6 +17,7 @@ _AT_LEAST_ONE = (
 _NOT_NEGATIVE = (
   'base_lr',
   'checkpoint_every',
+  'mixup_alpha',
   'num_threads',
   'patience',
   'warmup_steps',

@@ -94,6 +94,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       ),
       accum_steps=config.accum_steps,
       label_smoothing=config.label_smoothing,
+      mixup_alpha=config.mixup_alpha,
     ),
     in_shardings=(shardings, sharding.batch_sharding(mesh), everywhere),
     out_shardings=(shardings, everywhere),

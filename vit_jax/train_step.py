@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vit_jax.data import augment
+
 Batch = Mapping[str, jax.Array]
 
 
@@ -28,20 +30,19 @@ class TrainState:
 
 
 def softmax_cross_entropy(
-  logits: jax.Array, labels: jax.Array, smoothing: float = 0.0
+  logits: jax.Array, targets: jax.Array, smoothing: float = 0.0
 ) -> jax.Array:
   """Returns the mean loss of a batch.
 
   Args:
     logits: float32 [batch, num_classes].
-    labels: int32 [batch].
+    targets: float32 [batch, num_classes], rows sum to one.
     smoothing: share of the target that is spread evenly over all classes
       (Szegedy et al. 2016, section 7), in [0, 1).
 
   Returns:
     float32 [].
   """
-  targets = jax.nn.one_hot(labels, logits.shape[-1])
   targets = optax.smooth_labels(targets, smoothing)
   return optax.softmax_cross_entropy(logits, targets).mean()
 
@@ -57,6 +58,7 @@ def train_step(
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   accum_steps: int = 1,
   label_smoothing: float = 0.0,
+  mixup_alpha: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Makes one update; a pure function, jitted once by the loop.
 
@@ -74,26 +76,32 @@ def train_step(
     accum_steps: micro-batches whose gradients are averaged; it divides the
       batch.
     label_smoothing: see `softmax_cross_entropy`.
+    mixup_alpha: see `augment.mixup`; 0 mixes nothing.
 
   Returns:
     The next state and float32 scalars 'loss', 'accuracy', 'learning_rate' and
     'grad_norm' (before clipping).
   """
-  transform_key, dropout_key = jax.random.split(
+  transform_key, base_key = jax.random.split(
     jax.random.fold_in(key, state.step)
   )
   batch_size = batch['label'].shape[0]
   keys = jax.random.split(transform_key, batch_size)
 
-  def loss_and_accuracy(params, images, labels, keys, dropout_key):
+  def loss_and_accuracy(params, images, labels, keys, micro_key):
+    mixup_key, dropout_key = jax.random.split(micro_key)
+    inputs = transform(keys, images)
+    targets = jax.nn.one_hot(labels, model.num_classes)
+    if mixup_alpha:
+      inputs, targets = augment.mixup(mixup_key, inputs, targets, mixup_alpha)
     logits = model.apply(
       {'params': params},
-      transform(keys, images),
+      inputs,
       train=True,
       rngs={'dropout': dropout_key},
     )
     accuracy = (logits.argmax(axis=-1) == labels).mean()
-    return softmax_cross_entropy(logits, labels, label_smoothing), accuracy
+    return softmax_cross_entropy(logits, targets, label_smoothing), accuracy
 
   def gradients(images, labels, keys, micro_step):
     """Returns ((loss, accuracy), gradients) of one micro-batch."""
@@ -102,7 +110,7 @@ def train_step(
       images,
       labels,
       keys,
-      jax.random.fold_in(dropout_key, micro_step),
+      jax.random.fold_in(base_key, micro_step),
     )
 
   rows = batch['image'], batch['label'], keys

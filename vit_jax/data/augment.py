@@ -172,6 +172,39 @@ def random_affine(
   return bilinear_sample(image, source_y, source_x)
 
 
+def mixup(
+  key: Key[Array, ''],
+  images: Float[Array, 'batch height width channels'],
+  targets: Float[Array, 'batch num_classes'],
+  alpha: float,
+) -> tuple[
+  Float[Array, 'batch height width channels'],
+  Float[Array, 'batch num_classes'],
+]:
+  """Blends every image and its target with those of another.
+
+  Zhang et al. 2018, "mixup", equation 1. One weight is drawn for the batch,
+  from Beta(alpha, alpha). The larger part is the image's own, so that its label
+  still is the best answer.
+
+  Args:
+    key: the only source of randomness.
+    images: [batch, height, width, channels].
+    targets: [batch, num_classes], rows sum to one.
+    alpha: above 0; the larger, the more is mixed.
+
+  Returns:
+    The blended images and targets.
+  """
+  weight = jax.random.beta(key, alpha, alpha)
+  weight = jnp.maximum(weight, 1 - weight)
+
+  def blend(x):
+    return weight * x + (1 - weight) * x[::-1]
+
+  return blend(images), blend(targets)
+
+
 def bilinear_sample(
   image: Num[Array, 'height width channels'],
   y: Float[Array, 'rows columns'],

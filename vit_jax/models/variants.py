@@ -55,7 +55,7 @@ def _hybrid(config: ConfigDict, num_layers: tuple[int, ...]) -> ConfigDict:
 
 def _tiny() -> ConfigDict:
   """A model of our own for 8x8 scans; there are no published weights."""
-  return _vit('tiny', 4, 64, 256, 4, 6)
+  return _vit('tiny', 4, 64, 128, 4, 4, classifier='gap')
 
 
 def _ti(name: str, patch: int, **kwargs) -> ConfigDict:
