@@ -40,7 +40,10 @@ _CORE = [
   'tensorboardX>=2.6.5,<3',
   'tensorflow-datasets>=4.9.10,<4.10',
 ]
-_TEST = ['pytest>=9.2,<10']
+_TEST = [
+  'beartype>=0.23.1,<0.24',
+  'pytest>=9.2,<10',
+]
 _LINT = [
   'pre-commit>=4.7,<5',
   'pyright[nodejs]==1.1.414',  # Each release finds something new.

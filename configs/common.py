@@ -65,16 +65,17 @@ def get_config() -> ConfigDict:
   config.dtype = 'float32'
   config.seed = 0
 
-  # Every so many steps. Checkpoints are also written at the end; 0 writes no
-  # others.
+  # Every so many steps. A checkpoint is also written at the end; with
+  # checkpoint_every 0, only there.
   config.progress_every = 10
   config.eval_every = 100
   config.checkpoint_every = 1_000
   # How many of the newest checkpoints to keep.
   config.keep_checkpoints = 2
-  # The checkpoint that is best by this metric is kept too; '' keeps none. With
-  # 'loss' lower is better.
-  config.best_metric = 'test/accuracy'
+  # 'test/accuracy', 'test/loss' (lower is better) or 'test/top5': an evaluation
+  # that is the best so far writes a checkpoint, which is kept until a better
+  # one comes. '' writes and keeps none.
+  config.best_metric = ''
   # Evaluations without a better best_metric after which to stop; 0 never does.
   config.patience = 0
   # Which parameters model.npz gets: 'last', or 'best' by best_metric.
@@ -119,11 +120,12 @@ DATASETS = {
     'total_steps': 7_000,
     'warmup_steps': 300,
     'batch': 64,
-    'batch_eval': 360,
+    'batch_eval': 384,
     'accum_steps': 1,
     'progress_every': 50,
     'eval_every': 500,
     'checkpoint_every': 1_000,
+    'best_metric': 'test/accuracy',
     'pp': {
       'train': 'train',
       'test': 'test',

@@ -11,9 +11,24 @@ import jax
 import numpy as np
 import parity
 import pytest
+from jaxtyping import install_import_hook
 
-import vit_jax
-from vit_jax import checkpoints
+# What these say of the shapes that they take and give is checked at every call.
+# Before the first import of the package: the hook is for what comes after it.
+install_import_hook(
+  [
+    'vit_jax.checkpoints.adapt',
+    'vit_jax.data.augment',
+    'vit_jax.evaluate',
+    'vit_jax.models.resnet',
+    'vit_jax.models.vit',
+    'vit_jax.train_step',
+  ],
+  'beartype.beartype',
+)
+
+import vit_jax  # noqa: E402
+from vit_jax import checkpoints  # noqa: E402
 
 # What is compared was recorded on a CPU; other devices multiply with fewer
 # digits. The variable is for the processes that tests start.

@@ -280,3 +280,20 @@ def test_file_of_a_deeper_model(mini):
   )  # fmt: skip
   assert 'not in the model (16):' in text
   assert 'encoderblock_3/MlpBlock_0/Dense_1/kernel' in text
+
+
+def test_head_that_does_not_fit_is_an_error_where_none_is_to_be_made(mini):
+  model = vit_jax.create_model(parity.configs()['mini-vit']['config'], 7)
+  with pytest.raises(errors.CheckpointError, match=r'head/kernel: found'):
+    checkpoints.load_pretrained(
+      mini('mini-vit').path, model, 64, fresh_head=False
+    )
+
+
+@pytest.mark.parametrize('scale', [0, 1])
+def test_head_of_zeros_is_warned_about(scale, edited_file, caplog):
+  def zero(params):
+    params['head/kernel'] = scale * params['head/kernel']
+
+  load(edited_file(zero), 'mini-vit', 64, 10)
+  assert ('all zeros' in caplog.text) == (scale == 0)

@@ -1,12 +1,15 @@
 """Configs that can't work: all that is wrong is said at once."""
 
+import functools
 import itertools
 import math
+import operator
 import re
 
 import pytest
+from flax import traverse_util
 
-from configs import vit
+from configs import common, vit
 from vit_jax import config_checks, errors
 
 
@@ -27,6 +30,35 @@ def problems_of(config, num_devices=1) -> list[str]:
 def set_fields(config, **fields):
   with config.unlocked(), config.ignore_type():
     config.update_from_flattened_dict(fields)
+
+
+def flat_fields(config) -> dict:
+  """Returns {dotted name: value}, the model's fields as one."""
+  fields = config.to_dict()
+  model = fields.pop('model')
+  return {
+    **traverse_util.flatten_dict(fields, sep='.', is_leaf=lambda _, x: not x),
+    'model': model,
+  }
+
+
+@pytest.mark.parametrize('name', flat_fields(common.get_config()))
+def test_missing_field_is_named(config, name):
+  *parents, leaf = name.split('.')
+  del functools.reduce(operator.getitem, parents, config)[leaf]
+  (problem,) = problems_of(config)
+  assert problem.startswith(f'It has no config.{name}. configs/common.py has ')
+
+
+def test_all_missing_fields_are_named_at_once(config):
+  for name in ('seed', 'pp', 'label_smoothing', 'best_metric'):
+    del config[name]
+  (problem,) = problems_of(config)
+  assert problem.startswith(
+    'It has no config.best_metric, config.label_smoothing, '
+    'config.pp.affine.rotate, '
+  )
+  assert 'config.pp.train, config.seed. configs/common.py' in problem
 
 
 def test_default_works(config):
@@ -123,7 +155,30 @@ def test_sizes_that_are_said_to_work_do(config, num_devices, accum_steps):
     ),
     ('label_smoothing', 1.0, 'should be in [0, 1)'),
     ('label_smoothing', -0.1, 'should be in [0, 1)'),
-    ('label_smoothing', math.nan, 'should be in [0, 1)'),
+    *itertools.product(
+      (
+        'base_lr',
+        'grad_norm_clip',
+        'label_smoothing',
+        'mixup_alpha',
+        'model.head_bias_init',
+        'model.transformer.dropout_rate',
+        'pp.affine.rotate',
+        'pp.affine.scale',
+        'pp.affine.shear',
+        'pp.affine.shift',
+        'weight_decay',
+      ),
+      (math.nan, math.inf, -math.inf),
+      ('is not finite',),
+    ),
+    ('pp.area_range', (0.5, math.nan), 'is not finite'),
+    ('pp.ratio_range', (0.5, math.inf), 'is not finite'),
+    ('seed', 2**63, 'a number of 64 bits'),
+    ('seed', -(2**63), 'a number of 64 bits'),
+    ('warmup_steps', 7_000, 'less than config.total_steps=7000; else'),
+    ('model.classifier', 'unpooled', "should be 'token' or 'gap'"),
+    ('model.classifier', 'token_unpooled', "should be 'token' or 'gap'"),
     ('pp.area_range', (0.0, 1.0), 'two numbers above 0, the larger last'),
     ('pp.area_range', (0.5, 1.1), 'at most 1'),
     ('pp.area_range', (0.5,), 'two numbers'),
@@ -132,7 +187,11 @@ def test_sizes_that_are_said_to_work_do(config, num_devices, accum_steps):
     ('dtype', 'float16', 'Valid: bfloat16, float32.'),
     ('dtype', 'bfloat', "Did you mean 'bfloat16'?"),
     ('export', 'first', 'Valid: best, last.'),
-    ('best_metric', 'accuracy', "'test/accuracy', 'test/loss'"),
+    ('best_metric', 'test/acc', "Did you mean 'test/accuracy'? Valid: test/a"),
+    ('best_metric', 'val', "test/loss, test/top5. '' is for none."),
+    ('best_metric', None, "Unknown config.best_metric 'None'"),
+    ('seed', None, 'config.seed is not set.'),
+    ('pp.area_range', None, 'config.pp.area_range is not set.'),
     ('batch', None, 'config.batch is not set.'),
     ('model', None, 'config.model is not set.'),
     ('dataset', '', 'config.dataset is not set.'),
@@ -154,7 +213,11 @@ def test_field_that_can_not_work_is_named(config, field, value, expected):
     ('num_threads', 0),
     ('patience', 0),
     ('warmup_steps', 0),
-    ('warmup_steps', 10**6),
+    ('warmup_steps', 6_999),
+    ('total_steps', 301),
+    ('seed', 2**63 - 1),
+    ('seed', 1 - 2**63),
+    ('model.classifier', 'token'),
     ('weight_decay', 0.0),
     ('base_lr', 0.0),
     ('label_smoothing', 0.0),

@@ -263,3 +263,13 @@ def test_pipeline_and_metrics_agree_on_what_is_padding(config):
   metrics = run_evaluate(batches, params, 10)
   expected = expected_metrics(source.images, source.labels, params)
   assert metrics == pytest.approx(expected, rel=1e-6)
+
+
+def test_weights_for_other_classes_are_no_head_of_zeros(
+  config, save_weights, tmp_path
+):
+  save_weights(tmp_path / 'weights' / 'tiny.npz', 0)
+  config.pretrained_dir = str(tmp_path / 'weights')
+  config.dataset = 'digits/0_to_4'
+  with pytest.raises(errors.CheckpointError, match=r'head/bias: found \(10,\)'):
+    evaluate.evaluate_run(config, tmp_path / 'run')

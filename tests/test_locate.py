@@ -143,11 +143,20 @@ def test_what_the_command_fetches_is_then_found(name, directory, address):
   assert locate(name, directory) == path
 
 
-@pytest.mark.parametrize('name', ["it's mine", '$HOME; ls'])
+@pytest.mark.parametrize('name', ["it's-i21k-mine", '$HOME-i1k-; ls'])
 def test_command_is_safe_to_paste(name, cache):
   target, address = fetch_of(error_of(name))
   assert target == f'{cache}/{name}.npz'
-  assert address == f'{BUCKET}/imagenet21k/{name}.npz'
+  assert address == f'{BUCKET}/augreg/{name}.npz'
+
+
+@pytest.mark.parametrize('directory', ['.', 'gs://vit_models/imagenet21k'])
+@pytest.mark.parametrize('name', ['tiny', 'ViT-Ti_16', 'x'])
+def test_no_command_for_what_was_never_published(name, directory, tmp_path):
+  text = error_of(name, directory)
+  assert 'curl' not in text
+  assert 'configs/augreg.py:Ti_16' in text
+  assert '--config.pretrained_dir=)' in text
 
 
 def test_absolute_path_is_fetched_to_where_it_was_looked_for(tmp_path):

@@ -229,6 +229,30 @@ def test_training_imports_neither_tensorflow_nor_torch(stubs, tmp_path):
   assert str(pathlib.Path('runs/vit/tiny,digits/model.npz')) in result.stdout
 
 
+  # Its last checkpoint is damaged; TensorStore's threads answer late.
+  (run / 'model.npz').unlink()
+  (run / 'checkpoints/4/state/manifest.ocdbt').write_bytes(b'')
+  result = command('--config', CONFIG, *TINY_RUN, data, cwd=tmp_path)
+  assert result.returncode == 2
+  (message,) = result.stderr.splitlines()
+  assert message.startswith('error: runs/vit/tiny,digits/checkpoints/4: the ')
+  assert 'can not be read' in message
+  assert 'Event loop' not in message
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3 B.', True),
+    ('RESOURCE_EXHAUSTED: Failed to allocate request for 3 B.', True),
+    ('RESOURCE_EXHAUSTED: Error writing "x": No space left on device', False),
+    ('INTERNAL: out of memory of another kind', False),
+  ],
+)
+def test_full_disk_is_not_out_of_memory(text, expected):
+  assert main._is_out_of_memory(RuntimeError(text)) == expected
+
+
 @pytest.mark.parametrize(
   ('argument', 'expected'),
   [

@@ -1,5 +1,6 @@
 """Tests of metrics.py: whole lines, no step twice, the same in TensorBoard."""
 
+import errno
 import json
 import math
 import struct
@@ -74,7 +75,6 @@ def test_line_is_json_when_a_value_is_not_finite(tmp_path, value):
 def test_lines_are_there_before_close(tmp_path):
   writer = metrics.MetricWriter(tmp_path)
   writer.write(1, {'a': 1.0})
-  writer.flush()
   assert lines(tmp_path) == [{'step': 1, 'a': 1.0}]
   writer.close()
   writer.close()
@@ -129,8 +129,45 @@ def test_file_that_needs_no_dropping_is_left_alone(tmp_path):
 def test_other_processes_write_nothing(tmp_path):
   with metrics.MetricWriter(tmp_path / 'run', enabled=False) as writer:
     writer.write(1, {'a': 1.0})
-    writer.flush()
   assert not (tmp_path / 'run').exists()
+
+
+class FullDisk:
+  """A file that takes nothing."""
+
+  def write(self, text):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  flush = close = lambda self: self.write('')
+
+
+@pytest.mark.parametrize('method', ['write', 'close'])
+def test_full_disk_is_an_error_that_names_the_file(method, tmp_path):
+  writer = metrics.MetricWriter(tmp_path)
+  writer._file.close()
+  writer._file = FullDisk()
+  with pytest.raises(errors.ConfigError, match='No space left') as caught:
+    writer.write(1, {'a': 1.0}) if method == 'write' else writer.close()
+  assert f'{tmp_path / "metrics.jsonl"}: metrics can not' in str(caught.value)
+  assert '--workdir=DIR' in str(caught.value)
+  if method == 'write':
+    writer._file = None
+
+
+def test_full_disk_at_the_end_hides_no_other_error(tmp_path):
+  with (
+    pytest.raises(ZeroDivisionError),
+    metrics.MetricWriter(tmp_path) as writer,
+  ):
+    writer._file.close()
+    writer._file = FullDisk()
+    raise ZeroDivisionError
+  with (
+    pytest.raises(errors.ConfigError),
+    metrics.MetricWriter(tmp_path) as writer,
+  ):
+    writer._file.close()
+    writer._file = FullDisk()
 
 
 def test_tensorboard_has_the_same_names_and_values(tmp_path):

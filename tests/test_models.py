@@ -249,6 +249,13 @@ def test_all_problems_in_one_error():
     assert part in text
 
 
+@pytest.mark.parametrize('num_classes', [0, -3])
+def test_head_has_at_least_one_class(num_classes):
+  text = error_of(vit_jax.create_model, 'tiny', num_classes)
+  assert f"Model 'tiny': num_classes {num_classes} is not positive" in text
+  assert 'None gives the features' in text
+
+
 def test_missing_fields_are_named():
   config = {'model_name': 'mine', 'patches': {}, 'transformer': {'mlp_dim': 7}}
   text = error_of(vit_jax.create_model, config, 10)

@@ -98,10 +98,20 @@ def test_failing_save_leaves_the_old_file_and_nothing_else(
     raise OSError('No space left on device')
 
   monkeypatch.setattr(np, 'savez', fill_disk)
-  with pytest.raises(OSError, match='No space'):
+  with pytest.raises(errors.CheckpointError, match='No space'):
     npz.save_params({'head': {'bias': np.zeros(7)}}, path)
   assert os.listdir(tmp_path) == ['model.npz']
   assert_same_bits(npz.load_params(path), old)
+
+
+@pytest.mark.parametrize('place', ['nowhere', 'file'])
+def test_save_where_there_is_no_directory(place, tmp_path):
+  (tmp_path / 'file').touch()
+  path = tmp_path / place / 'x.npz'
+  with pytest.raises(errors.CheckpointError) as caught:
+    npz.save_params({'bias': np.zeros(3)}, path)
+  assert f'{path}: the weights can not be written (No' in str(caught.value)
+  assert '.partial' not in str(caught.value)
 
 
 def test_save_refuses_what_is_no_array(tmp_path):

@@ -33,23 +33,6 @@ def plain(clock, total=1600, start=0, batch=128):
 
 
 @pytest.mark.parametrize(
-  ('number', 'text'),
-  [
-    (0, '0'),
-    (999, '999'),
-    (1_000, '1.0 k'),
-    (85_800_194, '85.8 M'),
-    (999_949, '999.9 k'),
-    (999_950, '1.0 M'),
-    (631_975_400, '632.0 M'),
-    (1_850_000_000, '1.9 G'),
-  ],
-)
-def test_counts(number, text):
-  assert progress.format_count(number) == text
-
-
-@pytest.mark.parametrize(
   ('seconds', 'text'),
   [
     (0, '0:00:00'),

@@ -160,8 +160,11 @@ def test_resumed_run_equals_the_uninterrupted(
   last_steps, config, whole_run, tmp_path, monkeypatch
 ):
   workdir = tmp_path / 'broken'
+  # Only what checkpoint_every saves can be continued from.
+  config.best_metric = ''
   for last_step in last_steps:
     _run_until(config, workdir, monkeypatch, last_step)
+    assert _latest_step(workdir) == last_step // 4 * 4
   train.train_and_evaluate(config, workdir)
   model = (workdir / 'model.npz').read_bytes()
   _assert_same_bits(
@@ -185,11 +188,25 @@ def test_other_number_of_threads_and_checkpoints_changes_nothing(
 ):
   config.num_threads = 0
   config.checkpoint_every = 0
+  config.keep_checkpoints = 1
   train.train_and_evaluate(config, tmp_path / 'other')
   _assert_same_bits(
     vit_jax.load_params(tmp_path / 'other' / 'model.npz'),
     vit_jax.load_params(whole_run / 'model.npz'),
   )
+
+
+def test_checkpoints_are_saved_by_checkpoint_every(config, tmp_path):
+  config.update(best_metric='', keep_checkpoints=5, eval_every=2)
+  train.train_and_evaluate(config, tmp_path / 'run')
+  names = (p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir())
+  assert sorted(map(int, names)) == [4, 8, 11]
+
+
+def test_hidden_transfers_are_refused(config, tmp_path, monkeypatch):
+  monkeypatch.setattr(train.sharding, 'put_batch', lambda batch, mesh: batch)
+  with pytest.raises(Exception, match='Disallowed host-to-device transfer'):
+    train.train_and_evaluate(config, tmp_path / 'run')
 
 
 def test_finished_run_stays_finished(config, whole_run, capsys):

@@ -238,6 +238,33 @@ def whole_checkpoint(state, tmp_path_factory):
   return directory
 
 
+@pytest.mark.parametrize(
+  ('fields', 'text'),
+  [
+    ({'step': jnp.zeros(3, 'i4')}, 'step: int32[] there, int32[3] now'),
+    ({'step': jnp.float32(7)}, 'step: int32[] there, float32[] now'),
+    ({'opt_state': ()}, 'bfloat16[11, 13] there, nothing now'),
+    ({'mask': jnp.ones(5, bool)}, 'mask: nothing there, bool[5] now'),
+    ({str(i): jnp.ones(2) for i in range(7)}, 'and 2 more'),
+  ],
+  ids=['shape', 'dtype', 'fewer', 'more', 'many'],
+)
+def test_whole_checkpoint_of_another_model_is_not_called_damaged(
+  fields, text, whole_checkpoint, state, everywhere
+):
+  other = jax.device_put({**state, **fields}, everywhere)
+  with (
+    StateCheckpoints(whole_checkpoint, 2, None) as saved,
+    pytest.raises(errors.CheckpointError) as caught,
+  ):
+    saved.restore(4, target_of(other, everywhere))
+  assert f'{whole_checkpoint / "4"}: the checkpoint is whole' in str(
+    caught.value
+  )
+  assert text in str(caught.value)
+  assert 'Remove' not in str(caught.value)
+
+
 @leaves_litter
 @pytest.mark.parametrize('damage', _DAMAGES)
 @pytest.mark.parametrize('file', _FILES)

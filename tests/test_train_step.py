@@ -10,7 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 import vit_jax
-from vit_jax import checkpoints, optim, train_step
+from configs import vit
+from vit_jax import checkpoints, optim, sharding, train_step
 
 _SGD = ConfigDict(
   {'optimizer': 'sgd', 'optim_dtype': 'bfloat16', 'grad_norm_clip': 1.0}
@@ -262,3 +263,22 @@ def test_mixup_trains_on_blended_targets():
     gradients.append(float(metrics['grad_norm']))
   # ... and so is its gradient.
   np.testing.assert_allclose(*gradients, rtol=1e-4)
+
+
+def test_jitted_step_takes_all_of_the_state():
+  config = vit.get_config('tiny,digits')
+  config.pp.crop = 8
+  model = vit_jax.create_model('tiny', 10)
+  schedule = optim.learning_rate_schedule(0.1, 'constant', 7, 0)
+  tx = optim.make_optimizer(config, schedule)
+  mesh = sharding.make_mesh()
+  params = train_step.init_params(model, jax.random.key(0), 8)
+  shardings = sharding.tree_shardings(mesh, train_step.init_state(params, tx))
+  state = jax.device_put(train_step.init_state(params, tx), shardings)
+  step = train_step.make_train_step(
+    model, tx, schedule, config, cropped=False, shardings=shardings, mesh=mesh
+  )
+  batch = {'image': np.zeros((2, 8, 8, 3), 'uint8'), 'label': np.zeros(2, 'i4')}
+  after, _ = step(state, batch, jax.random.key(0))
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))

@@ -102,6 +102,28 @@ def test_field_below_another_is_not_free(run):
   assert 'config.pp.num_threads' in error_of(run, edited(pp=pp))
 
 
+def test_model_alone_is_something_to_keep(tmp_path):
+  run = Workdir(tmp_path)
+  run.claim(CONFIG)
+  run.model.touch()
+  text = error_of(run, edited(base_lr=0.01))
+  assert 'config.base_lr: 0.03 there, 0.01 now' in text
+  run.claim(CONFIG)
+
+
+@pytest.mark.parametrize('results', ['checkpoints', 'model.npz'])
+def test_results_without_config_are_refused(results, tmp_path):
+  run = Workdir(tmp_path)
+  path = run.checkpoints / '3' if results == 'checkpoints' else run.model
+  path.mkdir(parents=True)
+  with pytest.raises(errors.ConfigError) as caught:
+    run.claim(CONFIG)
+  text = str(caught.value)
+  assert f'{tmp_path} holds {results}, but config.json is missing' in text
+  assert '--workdir=DIR' in text
+  assert not run.config.exists()
+
+
 @pytest.mark.parametrize('leftover', [None, '100.orbax-checkpoint-tmp'])
 def test_start_that_saved_nothing_is_nothing_to_keep(leftover, tmp_path):
   run = Workdir(tmp_path)

@@ -1,6 +1,7 @@
 """Checks of a training config before anything heavy starts."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from vit_jax import errors
@@ -23,6 +24,36 @@ _NOT_NEGATIVE = (
   'warmup_steps',
   'weight_decay',
 )
+# What there has to be besides; None or '' means something in the first ones.
+_MAY_BE_EMPTY = (
+  'best_metric',
+  'grad_norm_clip',
+  'model_or_filename',
+  'pretrained_dir',
+  'tfds_data_dir',
+  'tfds_manual_dir',
+)
+_OTHERS = (
+  'dataset',
+  'decay_type',
+  'dtype',
+  'export',
+  'label_smoothing',
+  'model',
+  'optim_dtype',
+  'optimizer',
+  'pp.affine.rotate',
+  'pp.affine.scale',
+  'pp.affine.shear',
+  'pp.affine.shift',
+  'pp.area_range',
+  'pp.augment',
+  'pp.crop',
+  'pp.ratio_range',
+  'pp.test',
+  'pp.train',
+  'seed',
+)
 
 
 def check_config(config: Any, num_devices: int) -> None:
@@ -35,13 +66,7 @@ def check_config(config: Any, num_devices: int) -> None:
   Raises:
     ConfigError: each problem with the field, its value and values that work.
   """
-  needed = ('dataset', 'model', 'pp', *_AT_LEAST_ONE, *_NOT_NEGATIVE)
-  problems = [
-    f'config.{name} is not set.'
-    for name in needed
-    if config.get(name) in (None, '')
-  ]
-  problems = problems or [
+  problems = _absence_problems(config) or [
     *_batch_problems(config, num_devices),
     *_range_problems(config),
     *_choice_problems(config),
@@ -59,6 +84,36 @@ def check_classes(config: Any, num_classes: int) -> None:
       f'config.best_metric={config.best_metric!r} needs more than five '
       f"classes, and {config.dataset} has {num_classes}. Use 'test/accuracy'."
     )
+
+
+def _absence_problems(config: Any) -> list[str]:
+  fields = dict(_leaves(config, stop='model'))
+  wanted = (*_AT_LEAST_ONE, *_NOT_NEGATIVE, *_OTHERS)
+  missing = sorted({*wanted, *_MAY_BE_EMPTY} - {*fields})
+  problems = [
+    f'config.{name} is not set.'
+    for name in wanted
+    if name in fields and fields[name] in (None, '')
+  ]
+  if missing:
+    problems.append(
+      f'It has no {", ".join(f"config.{name}" for name in missing)}. '
+      'configs/common.py has every field, with its default: start from its '
+      'get_config().'
+    )
+  return problems
+
+
+def _leaves(
+  config: Any, prefix: str = '', stop: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Yields (dotted name, value) of all fields, those inside `stop` aside."""
+  for name, value in config.items():
+    path = f'{prefix}{name}'
+    if hasattr(value, 'items') and path != stop:
+      yield from _leaves(value, f'{path}.', stop)
+    else:
+      yield path, value
 
 
 def _batch_problems(config: Any, num_devices: int) -> list[str]:
@@ -87,31 +142,58 @@ def _batch_problems(config: Any, num_devices: int) -> list[str]:
 
 
 def _range_problems(config: Any) -> list[str]:
-  problems = []
+  # One per field: what is not finite is not said to be out of range as well.
+  found = _not_finite(config)
+
+  def expect(holds: bool, name: str, value: Any, text: str):
+    if not holds:
+      found.setdefault(name, f'config.{name}={value} {text}')
+
   for name in _AT_LEAST_ONE:
-    if config[name] < 1:
-      problems.append(f'config.{name}={config[name]} should be at least 1.')
+    expect(config[name] >= 1, name, config[name], 'should be at least 1.')
   for name in (*_NOT_NEGATIVE, 'grad_norm_clip'):
-    if (config[name] or 0) < 0:  # None clips nothing, as 0 does.
-      problems.append(f'config.{name}={config[name]} should not be negative.')
-  if not 0 <= config.label_smoothing < 1:
-    problems.append(
-      f'config.label_smoothing={config.label_smoothing} should be in [0, 1).'
-    )
-  if config.pp.crop < 1:
-    problems.append(f'config.pp.crop={config.pp.crop} should be at least 1.')
+    value = config[name]  # None clips nothing, as 0 does.
+    expect((value or 0) >= 0, name, value, 'should not be negative.')
+  warmup, total = config.warmup_steps, config.total_steps
+  expect(
+    warmup < max(total, 1) or total < 1,
+    'warmup_steps',
+    warmup,
+    f'should be less than config.total_steps={total}; else the learning rate '
+    'never reaches config.base_lr.',
+  )
+  expect(
+    abs(config.seed) < 2**63,
+    'seed',
+    config.seed,
+    'should be a number of 64 bits, between -2**63 and 2**63.',
+  )
+  smoothing, pp = config.label_smoothing, config.pp
+  in_0_1 = 'should be in [0, 1).'
+  expect(0 <= smoothing < 1, 'label_smoothing', smoothing, in_0_1)
+  expect(pp.crop >= 1, 'pp.crop', pp.crop, 'should be at least 1.')
   for name, limit in {'area_range': 1.0, 'ratio_range': math.inf}.items():
-    value = config.pp[name]
-    if len(value) != 2 or not 0 < value[0] <= value[1] <= limit:
-      problems.append(
-        f'config.pp.{name}={value} should be two numbers above 0, the larger '
-        'last' + (f', at most {limit:g}.' if limit < math.inf else '.')
-      )
-  if not 0 <= config.pp.affine.scale < 1:
-    problems.append(
-      f'config.pp.affine.scale={config.pp.affine.scale} should be in [0, 1).'
+    value = pp[name]
+    expect(
+      len(value) == 2 and 0 < value[0] <= value[1] <= limit,
+      f'pp.{name}',
+      value,
+      'should be two numbers above 0, the larger last'
+      + (f', at most {limit:g}.' if limit < math.inf else '.'),
     )
-  return problems
+  scale = pp.affine.scale
+  expect(0 <= scale < 1, 'pp.affine.scale', scale, in_0_1)
+  return list(found.values())
+
+
+def _not_finite(config: Any) -> dict[str, str]:
+  """Returns {field: problem} of the NaN and infinite ones, model's included."""
+  return {
+    name: f'config.{name}={value} is not finite.'
+    for name, value in _leaves(config)
+    for numbers in [value if isinstance(value, list | tuple) else [value]]
+    if any(isinstance(n, float) and not math.isfinite(n) for n in numbers)
+  }
 
 
 def _choice_problems(config: Any) -> list[str]:
@@ -122,13 +204,18 @@ def _choice_problems(config: Any) -> list[str]:
     'best_metric': ('', 'test/accuracy', 'test/loss', 'test/top5'),
   }.items():
     if config[name] not in valid:
-      quoted = [repr(option) for option in valid]
-      problems.append(
-        errors.unknown_name(f'config.{name}', config[name], valid)
-        if '' not in valid
-        else f'config.{name}={config[name]!r} should be one of '
-        f'{", ".join(quoted)}.'
+      text = errors.unknown_name(
+        f'config.{name}', str(config[name]), filter(None, valid)
       )
+      problems.append(text + (" '' is for none." if '' in valid else ''))
+  # The others give logits for every token; a model without the field has
+  # 'token'.
+  classifier = getattr(config.model, 'classifier', 'token')
+  if classifier not in ('token', 'gap'):
+    problems.append(
+      f"config.model.classifier={classifier!r} should be 'token' or 'gap' to "
+      'train or evaluate.'
+    )
   for name, wants in {
     'patience': config.patience > 0,
     "export='best'": config.export == 'best',

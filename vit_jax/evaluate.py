@@ -155,6 +155,7 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
     model,
     config.pp.crop,
     directory='.' if is_run else config.pretrained_dir,
+    fresh_head=False,
   )
   batches = pipeline.eval_batches(
     config, source, jax.process_index(), jax.process_count()

@@ -3,6 +3,8 @@
 python -m vit_jax.main --config configs/vit.py:tiny,digits
 """
 
+import contextlib
+import logging as stdlib_logging
 import os
 import pathlib
 import re
@@ -44,6 +46,12 @@ def run() -> None:
 def _main(_) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax and tfds tell a lot.
+    # What Orbax logs as an error, with a traceback, it raises as well.
+    logging.get_absl_logger().addFilter(
+      lambda record: 'orbax' not in record.pathname
+      or record.levelno < stdlib_logging.ERROR
+    )
+  sys.unraisablehook = _without_late_answers
   try:
     _enable_compilation_cache()
     # Here, so that a typo in a flag is answered before JAX is loaded.
@@ -58,7 +66,7 @@ def _main(_) -> None:
   except errors.UserError as error:
     _fail(str(error))
   except RuntimeError as error:  # What XLA raises is one.
-    if 'RESOURCE_EXHAUSTED' not in str(error):
+    if not _is_out_of_memory(error):
       raise
     _fail(
       f'Out of memory ({str(error).splitlines()[0]}). Raise '
@@ -67,7 +75,8 @@ def _main(_) -> None:
     )
   except KeyboardInterrupt:
     print(
-      'Interrupted. The same command continues from the last checkpoint.',
+      'Interrupted. The same command continues from the last checkpoint, if '
+      'there is one.',
       file=sys.stderr,
     )
     sys.exit(130)
@@ -204,10 +213,33 @@ def _enable_compilation_cache() -> None:
     )
 
 
+def _is_out_of_memory(error: RuntimeError) -> bool:
+  # TensorStore says RESOURCE_EXHAUSTED of a full disk too.
+  pattern = r'RESOURCE_EXHAUSTED.*(out of memory|allocat)'
+  return bool(re.search(pattern, str(error), re.IGNORECASE | re.DOTALL))
+
+
+def _without_late_answers(unraisable: Any) -> None:
+  """Drops what TensorStore's threads print after a read that failed.
+
+  Their other reads are answered to an event loop that Orbax has closed by then.
+  """
+  if str(unraisable.exc_value) != 'Event loop is closed':
+    sys.__unraisablehook__(unraisable)
+
+
 def _fail(text: str) -> NoReturn:
-  logging.flush()
-  print(f'error: {text}', file=sys.stderr)
-  sys.exit(2)
+  """Prints the message and ends the process, whose last words it is.
+
+  All context managers have been left: the error has come up through them.
+  """
+  with contextlib.suppress(OSError):  # Full disks and closed pipes.
+    sys.stdout.flush()
+    logging.flush()
+    print(f'error: {text}', file=sys.stderr, flush=True)
+  # Unlike `sys.exit`, without the shutdown in which the threads of Orbax and
+  # TensorStore would print their tracebacks below the message.
+  os._exit(2)
 
 
 if __name__ == '__main__':

@@ -5,12 +5,13 @@ A value that is NaN or infinite is `null` there, because JSON has no other word
 for it and one bad value must not make the line unreadable.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, SupportsFloat
 
 import numpy as np
@@ -25,6 +26,9 @@ class MetricWriter:
 
   What a killed process logged after its last checkpoint is dropped, as those
   steps are made again: each step is in the file once.
+
+  Its methods raise `ConfigError` where the files can't be written, such as on a
+  full disk.
   """
 
   def __init__(
@@ -45,17 +49,19 @@ class MetricWriter:
     if not enabled:
       return
     path = pathlib.Path(workdir, FILE_NAME)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_after(path, restored_step)
-    self._file = path.open('a', encoding='utf-8')
-    self._board = _summary_writer_class()(
-      os.fspath(workdir),
-      # TensorBoard hides what earlier event files have from this step on.
-      purge_step=restored_step + 1 if restored_step else 0,
-      # File names count whole seconds: without the process, a run restarted at
-      # once would overwrite the file of the one before.
-      filename_suffix=f'.{os.getpid()}.{restored_step}',
-    )
+    self._path = path
+    with self._writing():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      _drop_after(path, restored_step)
+      self._file = path.open('a', encoding='utf-8')
+      self._board = _summary_writer_class()(
+        os.fspath(workdir),
+        # TensorBoard hides what earlier event files have from this step on.
+        purge_step=restored_step + 1 if restored_step else 0,
+        # File names count whole seconds: without the process, a run restarted
+        # at once would overwrite the file of the one before.
+        filename_suffix=f'.{os.getpid()}.{restored_step}',
+      )
 
   def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     """Appends one line.
@@ -69,31 +75,47 @@ class MetricWriter:
     assert 'step' not in values, 'the line has a step already'
     floats = {name: float(value) for name, value in values.items()}
     line: dict[str, Any] = {'step': int(step)}
-    for name, value in floats.items():
-      line[name] = value if math.isfinite(value) else None
-      self._board.add_scalar(name, value, int(step))
-    # Written whole and at once, so that a kill tears the last line at worst.
-    self._file.write(json.dumps(line, allow_nan=False) + '\n')
-    self._file.flush()
-
-  def flush(self) -> None:
-    """Hands everything to the operating system."""
-    if self._file is not None and self._board is not None:
+    with self._writing():
+      for name, value in floats.items():
+        line[name] = value if math.isfinite(value) else None
+        self._board.add_scalar(name, value, int(step))
+      # Written whole and at once, so that a kill tears the last line at worst.
+      self._file.write(json.dumps(line, allow_nan=False) + '\n')
       self._file.flush()
-      self._board.flush()
 
   def close(self) -> None:
     """Flushes and closes; `write` does nothing from then on."""
-    if self._file is not None and self._board is not None:
-      self._file.close()
-      self._board.close()
-      self._file = self._board = None
+    if self._file is None or self._board is None:
+      return
+    file, board = self._file, self._board
+    self._file = self._board = None
+    with self._writing():
+      try:
+        file.close()
+      finally:
+        board.close()
 
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *exc_info: object) -> None:
-    self.close()
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    try:
+      self.close()
+    except errors.ConfigError:
+      if error is None:  # What is on its way is the cause, or matters more.
+        raise
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise errors.ConfigError(
+        f'{self._path}: metrics can not be written '
+        f'({error.strerror or error}). Once they can, the same command '
+        'continues from the last checkpoint, if there is one; --workdir=DIR '
+        'names another directory.'
+      ) from error
 
 
 def read_metrics(
@@ -166,7 +188,7 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
   kept = []
   for line in text.split('\n')[:-1]:
     values = _parse(line)
-    # Step 0 is evaluated again by a run that restored nothing.
+    # A run that restored nothing makes all steps again.
     if values is not None and step and values['step'] <= step:
       kept.append(line + '\n')
   new = ''.join(kept).encode()

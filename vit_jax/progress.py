@@ -19,15 +19,6 @@ from rich.table import Column
 _WINDOW = 50
 
 
-def format_count(number: int) -> str:
-  """Returns a count in at most seven characters, such as '85.8 M'."""
-  for power, unit in ((9, 'G'), (6, 'M'), (3, 'k')):
-    # The half of the last digit shown: 999,950 is 1.0 M, not 1000.0 k.
-    if number >= 10**power - 10**power // 20_000:
-      return f'{number / 10**power:.1f} {unit}'
-  return str(number)
-
-
 def format_duration(seconds: float) -> str:
   """Returns hours, minutes and seconds, such as '1:02:03'."""
   minutes, seconds = divmod(round(seconds), 60)

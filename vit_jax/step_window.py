@@ -31,6 +31,8 @@ class StepWindow:
     self._num_timed = 0
     self._start: float | None = None  # Until the first step is compiled.
     self._waited = 0.0
+    self._created = time.perf_counter()
+    self._first_step_seconds = 0.0
 
   def next_batch(self, batches: Iterator[Any]) -> Any:
     """Returns the next batch; the time that takes is waiting."""
@@ -46,6 +48,7 @@ class StepWindow:
       # Compiling it is no measure of the speed.
       jax.block_until_ready(step_metrics)
       self._start, self._waited = time.perf_counter(), 0.0
+      self._first_step_seconds = self._start - self._created
     else:
       self._num_timed += 1
 
@@ -76,10 +79,11 @@ class StepWindow:
     }
     # A mean of rates would be no rate that was ever used.
     means['train/learning_rate'] = float(self._on_host[-1]['learning_rate'])
-    if self._num_timed:
-      num_images = self._num_timed * self._batch_size
-      means['train/images_per_sec'] = num_images / elapsed
-      means['train/data_wait'] = self._waited / elapsed
+    num_images = self._num_timed * self._batch_size
+    if not num_images:  # Nothing but the step that was compiled.
+      num_images, elapsed = self._batch_size, elapsed + self._first_step_seconds
+    means['train/images_per_sec'] = num_images / elapsed
+    means['train/data_wait'] = self._waited / elapsed
     self._on_host, self._num_timed = [], 0
     self._start, self._waited = time.perf_counter(), 0.0
     return means

@@ -27,7 +27,13 @@ from vit_jax.checkpoints.state import (
 from vit_jax.data import augment, pipeline, sources
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
-from vit_jax.train_step import TrainState, init_params, init_state, train_step
+from vit_jax.train_step import (
+  TrainState,
+  init_params,
+  init_state,
+  make_train_step,
+  train_step,
+)
 from vit_jax.workdir import Workdir
 
 __all__ = ['TrainState', 'train_and_evaluate', 'train_step']
@@ -54,7 +60,6 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
 
   # Mesh.
   mesh = sharding.make_mesh()
-  everywhere = sharding.replicated(mesh)
   config_checks.check_config(config, mesh.size)
 
   # Data.
@@ -75,7 +80,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   )
   tx = optim.make_optimizer(config, schedule)
   init_key, train_key = jax.random.split(jax.random.key(config.seed))
-  train_key = jax.device_put(train_key, everywhere)
+  train_key = jax.device_put(train_key, sharding.replicated(mesh))
   shapes = jax.eval_shape(
     lambda key: init_state(init_params(model, key, config.pp.crop), tx),
     init_key,
@@ -83,22 +88,14 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   shardings = sharding.tree_shardings(mesh, shapes)
 
   # The two compiled functions.
-  jit_train_step = jax.jit(
-    functools.partial(
-      train_step,
-      model=model,
-      tx=tx,
-      schedule=schedule,
-      transform=augment.train_transform(
-        config.pp, cropped=train_source.images is None
-      ),
-      accum_steps=config.accum_steps,
-      label_smoothing=config.label_smoothing,
-      mixup_alpha=config.mixup_alpha,
-    ),
-    in_shardings=(shardings, sharding.batch_sharding(mesh), everywhere),
-    out_shardings=(shardings, everywhere),
-    donate_argnums=0,
+  jit_train_step = make_train_step(
+    model,
+    tx,
+    schedule,
+    config,
+    cropped=train_source.images is None,
+    shardings=shardings,
+    mesh=mesh,
   )
   jit_eval_step = evaluate.make_eval_step(
     model, augment.eval_transform(config.pp), mesh
@@ -130,7 +127,11 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       if start_step:
         print(_continuation_line(config, start_step, standing))
     writer = stack.enter_context(
-      MetricWriter(run.path, start_step, enabled=is_main_process)
+      MetricWriter(
+        run.path,
+        start_step,
+        enabled=is_main_process and not is_finished,
+      )
     )
     bar = stack.enter_context(
       progress.Progress(
@@ -146,6 +147,8 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       )
     )
     window = StepWindow(start_step, config.batch)
+    if not is_finished:
+      bar.message('Compiling the first step ...')
     for step in range(start_step + 1, config.total_steps + 1):
       if is_finished:
         break

@@ -8,7 +8,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from vit_jax import sharding
 from vit_jax.data import augment
 
 Batch = Mapping[str, jax.Array]
@@ -144,6 +146,45 @@ def train_step(
     opt_state=opt_state,
   )
   return next_state, metrics
+
+
+def make_train_step(
+  model: Any,
+  tx: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  config: Any,
+  *,
+  cropped: bool,
+  shardings: TrainState,
+  mesh: Mesh,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns `train_step` jitted over the mesh; it takes the state's memory.
+
+  Args:
+    model: the module.
+    tx: the optimiser.
+    schedule: learning rate by step.
+    config: with `pp`, `accum_steps`, `label_smoothing` and `mixup_alpha`.
+    cropped: whether the host crops the images.
+    shardings: of every array of the state.
+    mesh: the devices.
+  """
+  everywhere = sharding.replicated(mesh)
+  return jax.jit(
+    functools.partial(
+      train_step,
+      model=model,
+      tx=tx,
+      schedule=schedule,
+      transform=augment.train_transform(config.pp, cropped=cropped),
+      accum_steps=config.accum_steps,
+      label_smoothing=config.label_smoothing,
+      mixup_alpha=config.mixup_alpha,
+    ),
+    in_shardings=(shardings, sharding.batch_sharding(mesh), everywhere),
+    out_shardings=(shardings, everywhere),
+    donate_argnums=0,
+  )
 
 
 def _split_rows(x: jax.Array, accum_steps: int) -> jax.Array:

@@ -54,13 +54,14 @@ class Workdir:
 
     Raises:
       ConfigError: the directory can't be made, or holds a run with other
-        settings; the text lists the fields that differ.
+        settings, the text lists the fields that differ, or with none.
     """
     settings = json.loads(json.dumps(config))  # Tuples become lists.
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      if self._holds_checkpoints() and self.config.exists():
-        self._check_same(self._read_config(), settings)
+      found = self._results()
+      if found:
+        self._check_same(self._read_config(found), settings)
       if is_writer:
         write_text(self.config, json.dumps(settings, indent=2) + '\n')
     except OSError as error:
@@ -74,21 +75,29 @@ class Workdir:
     names = json.dumps(list(class_names), indent=2, ensure_ascii=False)
     write_text(self.labels, names + '\n')
 
-  def _holds_checkpoints(self) -> bool:
-    """Whether there is anything to lose: a start alone is not."""
+  def _results(self) -> str:
+    """Returns what there is to lose, '' for nothing: a start alone is not."""
     # Others are the leftovers of a save that was cut short.
-    return any(p.name.isdigit() for p in self.checkpoints.glob('*'))
+    if any(p.name.isdigit() for p in self.checkpoints.glob('*')):
+      return 'checkpoints'
+    return self.model.name if self.model.exists() else ''
 
-  def _read_config(self) -> Mapping[str, Any]:
+  def _read_config(self, results: str) -> Mapping[str, Any]:
     try:
       found = json.loads(self.config.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+      raise errors.ConfigError(
+        f'{self.path} holds {results}, but {self.config.name} is missing, so '
+        'whether this config fits is unknown. Put that file back, or name '
+        'another directory: --workdir=DIR.'
+      ) from None
     except ValueError as error:  # Neither UTF-8 nor JSON.
       found = str(error)
     if not isinstance(found, Mapping):
       raise errors.ConfigError(
-        f'{self.config} is damaged ({found}), so whether the checkpoints '
-        'beside it fit this config is unknown. Remove it if you know that they '
-        'do, or name another directory: --workdir=DIR.'
+        f'{self.config} is damaged ({found}), so whether this '
+        f'config fits the {results} beside it is unknown. Put a whole one back, or name another '
+        'directory: --workdir=DIR.'
       )
     return found
 

@@ -24,6 +24,7 @@ def load_pretrained(
   image_size: int | tuple[int, int],
   *,
   directory: str = '.',
+  fresh_head: bool = True,
 ) -> dict[str, Any]:
   """Returns parameters that fit `model` for images of `image_size`.
 
@@ -33,6 +34,8 @@ def load_pretrained(
     model: a module from `create_model`.
     image_size: side in pixels, or (height, width).
     directory: where to look for a name.
+    fresh_head: whether a head that doesn't fit is made afresh; False makes it
+      an error, for those who want the file's own logits.
 
   Returns:
     Nested numpy arrays in the model's `param_dtype`: position embeddings
@@ -53,5 +56,6 @@ def load_pretrained(
     expected,
     model.grid(size),
     head_bias_init=model.head_bias_init,
+    fresh_head=fresh_head,
     source=path,
   )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
+from absl import logging
 from flax import traverse_util
 from jaxtyping import Float
 
@@ -19,6 +20,7 @@ def fit_params(
   grid: tuple[int, int],
   *,
   head_bias_init: float = 0.0,
+  fresh_head: bool = True,
   source: str = 'the weights',
 ) -> dict[str, Any]:
   """Returns `params` with every array in the shape that the model expects.
@@ -33,6 +35,8 @@ def fit_params(
       wanted image size.
     grid: (rows, columns) of patches at that image size.
     head_bias_init: bias of a fresh head.
+    fresh_head: whether a head that doesn't fit is made afresh; False reports
+      it with what else doesn't fit.
     source: how to call the parameters in an error.
 
   Raises:
@@ -53,22 +57,34 @@ def fit_params(
       flat[_POSITIONS] = resize_position_embedding(
         flat[_POSITIONS], grid, has_class_token, source=source
       )
-  head = {key: wanted[key] for key in wanted if key.startswith('head/')}
-  if any(
-    key not in flat or np.shape(flat[key]) != np.shape(head[key])
-    for key in head
-  ):
-    flat = _without(flat, 'head/')
-    for key, array in head.items():
-      value = head_bias_init if key == 'head/bias' else 0.0
-      flat[key] = np.full(array.shape, value, array.dtype)
-  if not head:  # A model without a head gives the features before it.
-    flat = _without(flat, 'head/')
-
+  flat = _fit_head(flat, wanted, head_bias_init, fresh_head, source)
   _check_shapes(flat, wanted, source)
   return traverse_util.unflatten_dict(
     {key: np.asarray(flat[key], wanted[key].dtype) for key in wanted}, sep='/'
   )
+
+
+def _fit_head(flat, wanted, head_bias_init, fresh_head, source):
+  """Returns `flat` with the head that the model has, if it has one."""
+  head = {key: wanted[key] for key in wanted if key.startswith('head/')}
+  if not head:  # A model without a head gives the features before it.
+    return _without(flat, 'head/')
+  fits = all(
+    key in flat and np.shape(flat[key]) == np.shape(head[key]) for key in head
+  )
+  if fits or not fresh_head:
+    if 'head/kernel' in flat and not np.any(flat['head/kernel']):
+      logging.warning(
+        "%s: the head's kernel is all zeros, so its logits say nothing about "
+        'an image. It has to be fine-tuned first.',
+        source,
+      )
+    return flat
+  flat = _without(flat, 'head/')
+  for key, array in head.items():
+    value = head_bias_init if key == 'head/bias' else 0.0
+    flat[key] = np.full(array.shape, value, array.dtype)
+  return flat
 
 
 def resize_position_embedding(
@@ -83,6 +99,10 @@ def resize_position_embedding(
   Bilinear per axis with the corners aligned, as `scipy.ndimage.zoom` does it at
   order 1; the class token's slot stays as it is. `jax.image.resize` samples
   other points.
+
+  A file says how many patches there were, not in how many rows. A number that
+  is a square is taken for a square grid, so weights for a grid of 2 by 8 can't
+  be told from ones for 4 by 4.
 
   Args:
     embedding: [1, tokens, width], made for a square grid.

@@ -10,6 +10,19 @@ from vit_jax import errors
 _BUCKET = 'https://storage.googleapis.com/vit_models'
 # Such as 'S_16-i21k-300ep-lr_0.001-...npz', and the list of them.
 _AUGREG_NAME = re.compile(r'-i(21|1)k[-_]|^index\.csv$')
+# What `imagenet21k/` of the bucket has. The other sizes were published under
+# AugReg's names alone.
+_IMAGENET21K = {
+  f'{name}.npz'
+  for name in (
+    'R50+ViT-B_16',
+    'ViT-B_16',
+    'ViT-B_32',
+    'ViT-H_14',
+    'ViT-L_16',
+    'ViT-L_32',
+  )
+}
 
 
 def locate(
@@ -87,19 +100,34 @@ def _first_file(name, file_name, looked, directory) -> str:
 
 
 def _not_found_text(name, file_name, looked, directory) -> str:
-  if is_address(directory):
-    address = f'{directory.rstrip("/")}/{file_name}'
-    if address.startswith('gs://'):
-      address = 'https://storage.googleapis.com/' + address[len('gs://') :]
-  else:  # The local part of a path says nothing about the bucket.
-    published = pathlib.Path(file_name).name
-    folder = 'augreg' if _AUGREG_NAME.search(published) else 'imagenet21k'
-    address = f'{_BUCKET}/{folder}/{published}'
-  # The last place looked at is the one in the cache.
-  command = ['curl', '-fL', '--create-dirs', '-o', str(looked[-1]), address]
   places = '\n'.join(f'  {path}' for path in dict.fromkeys(looked))
   return (
     f'No weights for {name!r}. Looked at:\n{places}\n'
-    f'Fetch the published file with\n  {shlex.join(command)}\n'
-    'or name the directory that has it: --config.pretrained_dir=DIR.'
+    f'{_how_to_get(file_name, looked[-1], directory)}\n'
+    'Name the directory that has it by --config.pretrained_dir=DIR; empty '
+    '(--config.pretrained_dir=) starts from random weights.'
   )
+
+
+def _how_to_get(file_name: str, target: pathlib.Path, directory: str) -> str:
+  """Returns the command that fetches a published file, or that none does."""
+  published = pathlib.Path(file_name).name
+  folder = 'augreg' if _AUGREG_NAME.search(published) else 'imagenet21k'
+  if is_address(directory) and not directory.startswith('gs://vit_models'):
+    address = f'{directory.rstrip("/")}/{file_name}'
+    if address.startswith('gs://'):
+      address = 'https://storage.googleapis.com/' + address[len('gs://') :]
+  elif is_address(directory) and 'imagenet21k' not in directory.split('/'):
+    path = directory.rstrip('/').removeprefix('gs://vit_models').strip('/')
+    address = '/'.join(filter(None, (_BUCKET, path, file_name)))
+  elif folder == 'augreg' or published in _IMAGENET21K:
+    # The local part of a path says nothing about the bucket.
+    address = f'{_BUCKET}/{folder}/{published}'
+  else:
+    return (
+      'No file of that name was published. The sizes Ti_16, S_16, S_32, B_8, '
+      'R_Ti_16, R26_S_32, R26_B_32 and R50_L_32 have AugReg names: '
+      '--config configs/augreg.py:Ti_16 and the like.'
+    )
+  command = ['curl', '-fL', '--create-dirs', '-o', str(target), address]
+  return f'Fetch the published file with\n  {shlex.join(command)}'

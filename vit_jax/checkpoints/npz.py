@@ -5,6 +5,7 @@ first API, which the published files were written with. Renaming those few keys
 is all that reading and writing do; fitting to a model is `adapt`'s work.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -80,7 +81,8 @@ def save_params(params: Mapping[str, Any], path: str | os.PathLike) -> None:
     path: where to write; the name should end in `.npz`.
 
   Raises:
-    CheckpointError: a value is not an array of numbers.
+    CheckpointError: a value is not an array of numbers, or the file can't be
+      written.
   """
   flat = traverse_util.flatten_dict(dict(params), sep='/')
   arrays = {}
@@ -99,8 +101,15 @@ def save_params(params: Mapping[str, Any], path: str | os.PathLike) -> None:
     with open(partial, 'wb') as file:
       np.savez(file, **arrays)
     os.replace(partial, path)
+  except OSError as error:
+    raise errors.CheckpointError(
+      f'{os.fspath(path)}: the weights can not be written '
+      f'({error.strerror or error}). Expected a directory that is there, with '
+      'room on its disk; make some or write elsewhere.'
+    ) from error
   finally:  # A full disk must not be left fuller.
-    pathlib.Path(partial).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      pathlib.Path(partial).unlink(missing_ok=True)
 
 
 def _read(path: str) -> dict[str, np.ndarray]:

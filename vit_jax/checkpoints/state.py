@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vit_jax import errors
+
+_MAX_NAMED = 5  # Arrays that differ; as a rule all do.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +156,11 @@ class StateCheckpoints:
       The state, on the devices that `target` says, and the standing.
 
     Raises:
-      CheckpointError: the files are damaged.
+      CheckpointError: the files are damaged, or whole but of another model or
+        optimiser; the text says which.
     """
+    path = self._directory / str(step)
+    _check_fit(path, target)
     args = ocp.args.Composite(
       state=ocp.args.StandardRestore(target), standing=ocp.args.JsonRestore()
     )
@@ -163,7 +169,7 @@ class StateCheckpoints:
       standing = Standing(**items['standing'])
     except Exception as error:  # Orbax raises bare ones for truncated files.
       raise errors.CheckpointError(
-        f'{self._directory / str(step)}: the checkpoint can not be read '
+        f'{path}: the checkpoint can not be read '
         f'({_reason(error)}). Remove that directory to continue from the '
         'checkpoint before it.'
       ) from error
@@ -216,6 +222,49 @@ def abstract_state(state: Any, shardings: Any) -> Any:
     state,
     shardings,
   )
+
+
+def _check_fit(path: pathlib.Path, target: Any) -> None:
+  """Raises CheckpointError where what was saved are other arrays.
+
+  Orbax would cast a dtype in silence, and a shape looks like damage there.
+  """
+  try:
+    metadata = ocp.StandardCheckpointHandler().metadata(
+      path.absolute() / 'state'
+    )
+    found = _arrays(metadata.tree)
+  except Exception:  # Damage, whatever Orbax makes of it; reading tells.
+    return
+  wanted = _arrays(target)
+  differing = [
+    f'  {name}: {found.get(name, "nothing")} there, '
+    f'{wanted.get(name, "nothing")} now'
+    for name in sorted({*found, *wanted})
+    if found.get(name) != wanted.get(name)
+  ]
+  if differing:
+    more = len(differing) - _MAX_NAMED
+    raise errors.CheckpointError(
+      f'{path}: the checkpoint is whole, but of another model or optimizer:\n'
+      + '\n'.join(differing[:_MAX_NAMED])
+      + (f'\n  and {more} more' if more > 0 else '')
+      + '\nContinue it with the settings and the version of this package that '
+      'it was saved with, or name another directory: --workdir=DIR.'
+    )
+
+
+def _arrays(tree: Any) -> dict[str, str]:
+  """Returns {'params/head/bias': 'float32[10]', ...}."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    # Orbax gives fields as keys, so only the names can be compared.
+    jax.tree_util.keystr(path, simple=True, separator='/'): (
+      f'{np.dtype(leaf.dtype)}{[*leaf.shape]}'
+    )
+    for path, leaf in leaves
+    if hasattr(leaf, 'shape')
+  }
 
 
 def _reason(error: Exception) -> str:

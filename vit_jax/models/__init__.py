@@ -64,7 +64,7 @@ def create_model(
   if isinstance(config, str):
     config = variants.model_config(config)
   fields = _module_fields(config)
-  _check(fields, config.get('model_name', 'model'))
+  _check(fields, num_classes, config.get('model_name', 'model'))
   try:
     types = {'dtype': jnp.dtype(dtype), 'param_dtype': jnp.dtype(param_dtype)}
   except TypeError as error:
@@ -101,7 +101,7 @@ def _module_fields(config: Any, names=None, path='model') -> dict[str, Any]:
   return fields
 
 
-def _check(fields: dict[str, Any], name: str):
+def _check(fields: dict[str, Any], num_classes: int | None, name: str):
   """Raises one ConfigError that lists all that can't be built."""
   from vit_jax.models import vit
 
@@ -112,6 +112,11 @@ def _check(fields: dict[str, Any], name: str):
     for field in sorted(required - {'patch_size'})
     if fields.get(field, 1) < 1
   ]
+  if num_classes is not None and num_classes < 1:
+    problems.append(
+      f'num_classes {num_classes} is not positive (None gives the features '
+      'before the head)'
+    )
   patch = fields.get('patch_size', (1, 1))
   if not isinstance(patch, tuple) or len(patch) != 2 or min(patch) < 1:
     problems.append(f'patches.size {patch!r} is not a positive (height, width)')
