@@ -18,11 +18,7 @@ from jaxtyping import install_import_hook
 install_import_hook(
   [
     'vit_jax.checkpoints.adapt',
-    'vit_jax.data.augment',
-    'vit_jax.evaluate',
     'vit_jax.models.resnet',
-    'vit_jax.models.vit',
-    'vit_jax.train_step',
   ],
   'beartype.beartype',
 )

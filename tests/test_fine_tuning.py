@@ -24,6 +24,7 @@ def test_fine_tuning_beats_the_same_schedule_from_scratch(tmp_path):
     'pretrained',
     'digits/0_to_4',
     total_steps=700,
+    warmup_steps=100,
     **{'model.transformer.num_layers': 4},
   )
   scratch, tuned = (

@@ -56,9 +56,9 @@ def error_of(*args, cwd) -> str:
       ['of config.model.transformer', "Did you mean 'dropout_rate'?"],
     ),
     (['--config.optimiser.name=sgd'], ["Did you mean 'optimizer'?"]),
-    (['--config.base_lr.x=1'], ["base_lr is 0.001 and has no field 'x'"]),
-    (['--config.base_lr=abc'], ['--config.base_lr=abc', 'float', '0.001']),
-    (['--config.batch', '0.5'], ['--config.batch=0.5', 'int', '128']),
+    (['--config.base_lr.x=1'], ['base_lr is 0.0', "has no field 'x'"]),
+    (['--config.base_lr=abc'], ['--config.base_lr=abc', 'float', 'as 0.0']),
+    (['--config.batch', '0.5'], ['--config.batch=0.5', 'int', 'such as']),
     (['--config.pp=3'], ['config.pp', 'crop']),
     (['--confg.batch=1'], ["'--confg'", "Did you mean '--config'?"]),
     (['--wrkdir=x'], ["Did you mean '--workdir'?"]),
@@ -165,6 +165,7 @@ TINY_RUN = (
   '--config.batch=6',
   '--config.batch_eval=23',
   '--config.total_steps=4',
+  '--config.warmup_steps=1',
   '--config.eval_every=2',
   '--config.checkpoint_every=3',
   '--config.progress_every=2',
@@ -227,7 +228,6 @@ def test_training_imports_neither_tensorflow_nor_torch(stubs, tmp_path):
   assert result.returncode == 0, result.stderr
   assert 'test/accuracy' in result.stdout
   assert str(pathlib.Path('runs/vit/tiny,digits/model.npz')) in result.stdout
-
 
   # Its last checkpoint is damaged; TensorStore's threads answer late.
   (run / 'model.npz').unlink()

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from vit_jax import errors, metrics
@@ -151,7 +152,7 @@ def test_full_disk_is_an_error_that_names_the_file(method, tmp_path):
   assert f'{tmp_path / "metrics.jsonl"}: metrics can not' in str(caught.value)
   assert '--workdir=DIR' in str(caught.value)
   if method == 'write':
-    writer._file = None
+    writer._board.close()
 
 
 def test_full_disk_at_the_end_hides_no_other_error(tmp_path):
@@ -168,6 +169,22 @@ def test_full_disk_at_the_end_hides_no_other_error(tmp_path):
   ):
     writer._file.close()
     writer._file = FullDisk()
+
+
+@pytest.mark.parametrize('method', ['write_event', 'flush'])
+def test_full_disk_is_seen_when_the_event_file_is_written(
+  method, tmp_path, monkeypatch
+):
+  def fail(*_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  with metrics.MetricWriter(tmp_path) as writer, monkeypatch.context() as patch:
+    patch.setattr(EventsWriter, method, fail)
+    patch.setattr(metrics, '_FLUSH_SECONDS', 0)
+    writer._board._next_flush = 0.0
+    for step in range(1, 31):  # More than a queue would take.
+      with pytest.raises(errors.ConfigError, match='No space left'):
+        writer.write(step, {'a': 1.0})
 
 
 def test_tensorboard_has_the_same_names_and_values(tmp_path):

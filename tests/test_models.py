@@ -4,6 +4,8 @@ import functools
 import math
 
 import jax
+import jaxtyping
+import numpy as np
 import parity
 import pytest
 from flax import traverse_util
@@ -11,6 +13,7 @@ from ml_collections import ConfigDict
 
 import vit_jax
 from vit_jax import errors
+from vit_jax.checkpoints import adapt
 from vit_jax.models import variants
 
 # Parameters with 1000 classes at 224 pixels (`tiny`: 8 pixels).
@@ -270,3 +273,9 @@ def test_unknown_dtype(field):
   text = error_of(vit_jax.create_model, 'tiny', 10, **{field: 'bf16'})
   assert "'bf16'" in text
   assert "'bfloat16'" in text
+
+
+def test_annotated_shapes_are_checked_in_tests():
+  embedding = np.zeros((2, 5, 3), 'f4')  # Of one image, so it starts with 1.
+  with pytest.raises(jaxtyping.TypeCheckError, match='embedding'):
+    adapt.resize_position_embedding(embedding, (3, 2), True)

@@ -307,7 +307,7 @@ def test_fine_tuning_starts_from_the_file_at_a_larger_crop(
 ):
   config.pretrained_dir = str(whole_run)
   config.pp.crop = 12
-  config.warmup_steps = 100
+  config.warmup_steps = 10
   config.base_lr = 1e-9  # Next to nothing is learned, so the start shows.
   train.train_and_evaluate(config, tmp_path / 'tuned')
   before, after = (

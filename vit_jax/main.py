@@ -48,8 +48,9 @@ def _main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and tfds tell a lot.
     # What Orbax logs as an error, with a traceback, it raises as well.
     logging.get_absl_logger().addFilter(
-      lambda record: 'orbax' not in record.pathname
-      or record.levelno < stdlib_logging.ERROR
+      lambda record: (
+        'orbax' not in record.pathname or record.levelno < stdlib_logging.ERROR
+      )
     )
   sys.unraisablehook = _without_late_answers
   try:

@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, SupportsFloat
 
@@ -19,6 +20,7 @@ import numpy as np
 from vit_jax import errors
 
 FILE_NAME = 'metrics.jsonl'
+_FLUSH_SECONDS = 30
 
 
 class MetricWriter:
@@ -54,14 +56,7 @@ class MetricWriter:
       path.parent.mkdir(parents=True, exist_ok=True)
       _drop_after(path, restored_step)
       self._file = path.open('a', encoding='utf-8')
-      self._board = _summary_writer_class()(
-        os.fspath(workdir),
-        # TensorBoard hides what earlier event files have from this step on.
-        purge_step=restored_step + 1 if restored_step else 0,
-        # File names count whole seconds: without the process, a run restarted
-        # at once would overwrite the file of the one before.
-        filename_suffix=f'.{os.getpid()}.{restored_step}',
-      )
+      self._board = _EventFile(path.parent, restored_step)
 
   def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     """Appends one line.
@@ -78,7 +73,7 @@ class MetricWriter:
     with self._writing():
       for name, value in floats.items():
         line[name] = value if math.isfinite(value) else None
-        self._board.add_scalar(name, value, int(step))
+      self._board.write(int(step), floats)
       # Written whole and at once, so that a kill tears the last line at worst.
       self._file.write(json.dumps(line, allow_nan=False) + '\n')
       self._file.flush()
@@ -163,8 +158,47 @@ def read_metrics(
   }
 
 
-def _summary_writer_class() -> Any:
-  """Returns the class that writes event files, and keeps PyTorch out.
+class _EventFile:
+  """One of TensorBoard's files.
+
+  tensorboardX's own `SummaryWriter` writes in a thread; a full disk ends the
+  thread and then blocks the training for good.
+  """
+
+  def __init__(self, directory: pathlib.Path, restored_step: int):
+    writer_class, self._protos = _event_classes()
+    # File names count whole seconds: without the process, a run restarted at
+    # once would overwrite the file of the one before.
+    suffix = f'.{os.getpid()}.{restored_step}'
+    self._writer = writer_class(os.fspath(directory / 'events'), suffix)
+    self._next_flush = 0.0
+    # TensorBoard hides what earlier event files have from this step on.
+    self._write(
+      restored_step + 1 if restored_step else 0,
+      session_log={'status': self._protos.SessionLog.START},
+    )
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    scalars = [
+      {'tag': name, 'simple_value': value} for name, value in values.items()
+    ]
+    self._write(step, summary={'value': scalars})
+
+  def _write(self, step: int, **content: Any) -> None:
+    now = time.time()
+    self._writer.write_event(
+      self._protos.Event(wall_time=now, step=step, **content)
+    )
+    if now >= self._next_flush:  # It waits for the disk: not each time.
+      self._writer.flush()
+      self._next_flush = now + _FLUSH_SECONDS
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+def _event_classes() -> tuple[Any, Any]:
+  """Returns the writer of event files and what it writes, without PyTorch.
 
   tensorboardX imports PyTorch, seconds and a gigabyte, wherever it is
   installed. None in `sys.modules` makes that import fail.
@@ -172,11 +206,12 @@ def _summary_writer_class() -> Any:
   modules: dict[str, Any] = sys.modules
   is_absent = modules.setdefault('torch', None) is None
   try:
-    from tensorboardX import SummaryWriter
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto import event_pb2
   finally:
     if is_absent:
       del modules['torch']
-  return SummaryWriter
+  return EventsWriter, event_pb2
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:

@@ -95,9 +95,9 @@ class Workdir:
       found = str(error)
     if not isinstance(found, Mapping):
       raise errors.ConfigError(
-        f'{self.config} is damaged ({found}), so whether this '
-        f'config fits the {results} beside it is unknown. Put a whole one back, or name another '
-        'directory: --workdir=DIR.'
+        f'{self.config} is damaged ({found}), so whether this config fits the '
+        f'{results} beside it is unknown. Put a whole one back, or name '
+        'another directory: --workdir=DIR.'
       )
     return found
 

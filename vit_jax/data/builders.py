@@ -176,8 +176,8 @@ def _open_prepared(name: str, arguments: dict[str, Any]) -> Any:
     f'Data set {wanted!r} is not prepared in {" or ".join(roots)} '
     f'(of this name there is: {", ".join(sorted(variants)) or "nothing"}). '
     'Where tfds can prepare it, which for most sets takes TensorFlow, run\n'
-    f'{_prepare_command(name)}\nand copy its directory {name}/ into {roots[0]}, '
-    'or name the directory that it is in by --config.tfds_data_dir=DIR'
+    f'{_prepare_command(name)}\nand copy its directory {name}/ into '
+    f'{roots[0]}, or name the place by --config.tfds_data_dir=DIR'
   )
 
 
