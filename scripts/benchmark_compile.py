@@ -29,15 +29,17 @@ class PlainBlock(nn.Module):
 
   num_heads: int
   mlp_dim: int
+  dropout_rate: float
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     width = x.shape[-1]
+    drop = nn.Dropout(self.dropout_rate, deterministic=not train)
     y = nn.LayerNorm(epsilon=1e-6)(x)
-    x = x + nn.MultiHeadDotProductAttention(self.num_heads)(y)
+    x = x + drop(nn.MultiHeadDotProductAttention(self.num_heads)(y))
     y = nn.LayerNorm(epsilon=1e-6)(x)
-    y = nn.gelu(nn.Dense(self.mlp_dim)(y))
-    return x + nn.Dense(width)(y)
+    y = drop(nn.gelu(nn.Dense(self.mlp_dim)(y)))
+    return x + drop(nn.Dense(width)(y))
 
 
 class PlainViT(nn.Module):
@@ -48,17 +50,18 @@ class PlainViT(nn.Module):
 
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-    del train
     width, patch = self.config.hidden_size, tuple(self.config.patches.size)
+    sizes = self.config.transformer
     x = nn.Conv(width, patch, strides=patch, padding='VALID')(images)
     x = x.reshape(x.shape[0], -1, width)
     token = self.param('cls', nn.initializers.zeros, (1, 1, width))
     x = jnp.concatenate([jnp.tile(token, (x.shape[0], 1, 1)), x], axis=1)
     x += self.param('pos', nn.initializers.normal(0.02), (1, *x.shape[1:]))
-    for _ in range(self.config.transformer.num_layers):
-      x = PlainBlock(
-        self.config.transformer.num_heads, self.config.transformer.mlp_dim
-      )(x)
+    x = nn.Dropout(sizes.dropout_rate, deterministic=not train)(x)
+    for _ in range(sizes.num_layers):
+      x = PlainBlock(sizes.num_heads, sizes.mlp_dim, sizes.dropout_rate)(
+        x, train
+      )
     return nn.Dense(self.num_classes)(nn.LayerNorm(epsilon=1e-6)(x)[:, 0])
 
 
