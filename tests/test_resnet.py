@@ -86,7 +86,7 @@ def test_unit_equals_numpy(channels, stride, scale):
 
 def test_unit_starts_as_the_identity():
   unit = resnet.ResidualUnit(32)
-  x = np.random.default_rng(3).normal(size=(1, 3, 2, 128)).astype('f4')
+  x = jax.random.normal(jax.random.key(3), (1, 3, 2, 128))
   # All but these two arrays is compiled away.
   init = jax.jit(lambda key: unit.init(key, x)['params']['gn3'])
   params = random_params(unit, x.shape) | {'gn3': init(jax.random.key(0))}

@@ -269,7 +269,7 @@ class VisionTransformer(nn.Module):
       ConfigError: the images are smaller than one patch.
     """
     types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    x = images
+    x = jnp.asarray(images)
     if self.resnet_num_layers is not None:
       x = resnet.apply_stem(
         x, self.resnet_num_layers, self.resnet_width_factor, **types
