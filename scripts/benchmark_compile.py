@@ -127,9 +127,7 @@ def compile_seconds(model: nn.Module, batch: int, size: int) -> float:
     transform=augment.train_transform(ConfigDict(pp), cropped=False),
   )
   key = jax.random.key(0)
-  state = jax.eval_shape(
-    lambda: train_step.init_state(train_step.init_params(model, key, size), tx)
-  )
+  state = train_step.state_shapes(model, tx, size)
   rows = {
     'image': jax.ShapeDtypeStruct((batch, size, size, 3), 'uint8'),
     'label': jax.ShapeDtypeStruct((batch,), 'int32'),

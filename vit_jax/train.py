@@ -32,6 +32,7 @@ from vit_jax.train_step import (
   init_params,
   init_state,
   make_train_step,
+  state_shapes,
   train_step,
 )
 from vit_jax.workdir import Workdir
@@ -81,10 +82,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   tx = optim.make_optimizer(config, schedule)
   init_key, train_key = jax.random.split(jax.random.key(config.seed))
   train_key = jax.device_put(train_key, sharding.replicated(mesh))
-  shapes = jax.eval_shape(
-    lambda key: init_state(init_params(model, key, config.pp.crop), tx),
-    init_key,
-  )
+  shapes = state_shapes(model, tx, config.pp.crop)
   shardings = sharding.tree_shardings(mesh, shapes)
 
   # The two compiled functions.

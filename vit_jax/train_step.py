@@ -205,3 +205,13 @@ def init_params(model: Any, key: jax.Array, image_size: int) -> Any:
 def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
   """Returns the state before the first update."""
   return TrainState(jnp.int32(0), params, tx.init(params))
+
+
+def state_shapes(
+  model: Any, tx: optax.GradientTransformation, image_size: int
+) -> TrainState:
+  """Returns `jax.ShapeDtypeStruct`s of the state; no memory is taken."""
+  return jax.eval_shape(
+    lambda key: init_state(init_params(model, key, image_size), tx),
+    jax.random.key(0),
+  )
