@@ -225,6 +225,12 @@ def test_finished_run_stays_finished(config, whole_run, capsys):
   assert (whole_run / 'metrics.jsonl').read_text() == before
 
 
+def test_warmup_that_never_ends_is_pointed_out(config, tmp_path, capsys):
+  config.update(total_steps=2, warmup_steps=2)
+  train.train_and_evaluate(config, tmp_path / 'run')
+  assert 'never reaches 0.002' in capsys.readouterr().out
+
+
 def test_seed_decides(config, whole_run, tmp_path):
   config.seed = 1
   train.train_and_evaluate(config, tmp_path / 'other')

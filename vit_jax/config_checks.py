@@ -154,14 +154,6 @@ def _range_problems(config: Any) -> list[str]:
   for name in (*_NOT_NEGATIVE, 'grad_norm_clip'):
     value = config[name]  # None clips nothing, as 0 does.
     expect((value or 0) >= 0, name, value, 'should not be negative.')
-  warmup, total = config.warmup_steps, config.total_steps
-  expect(
-    warmup < max(total, 1) or total < 1,
-    'warmup_steps',
-    warmup,
-    f'should be less than config.total_steps={total}; else the learning rate '
-    'never reaches config.base_lr.',
-  )
   expect(
     abs(config.seed) < 2**63,
     'seed',

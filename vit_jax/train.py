@@ -246,7 +246,13 @@ def _summary(config, run, mesh, params, data_sources) -> dict[str, str]:
   epochs = config.total_steps * config.batch / len(train_source)
   kinds = {d.device_kind for d in mesh.devices.flat}
   weights = config.pretrained_dir or 'random'
-  processes, micro_batches = '', ''
+  processes, micro_batches, warmup = '', '', ''
+  if config.warmup_steps >= config.total_steps:
+    # Allowed, as a run may be shortened to try it out, but rarely meant.
+    warmup = (
+      f'; all of it warm-up (config.warmup_steps={config.warmup_steps}), so '
+      f'the learning rate never reaches {config.base_lr:g}'
+    )
   if jax.process_count() > 1:
     processes = f' in {jax.process_count()} processes'
   if config.accum_steps > 1:
@@ -260,7 +266,7 @@ def _summary(config, run, mesh, params, data_sources) -> dict[str, str]:
     f'{config.pp.crop} x {config.pp.crop} pixels, {config.dtype}, weights: '
     f'{weights}',
     'steps': f'{config.total_steps:,} ({epochs:,.1f} epochs), batch '
-    f'{config.batch}{micro_batches}',
+    f'{config.batch}{micro_batches}{warmup}',
     'run': str(run.path),
   }
 
