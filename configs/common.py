@@ -12,9 +12,12 @@ def get_config() -> ConfigDict:
 
   # Model and weights.
   config.model = placeholder(ConfigDict)
-  # Directory with NAME.npz for the model's name, a run directory, or one .npz
-  # file; '' starts from random weights.
+  # Where the weights are: a directory with NAME.npz for the model's name, a run
+  # directory, a weight file, or an address (gs://, https:// or hf://); see
+  # docs/checkpoints.md. '' starts from random weights.
   config.pretrained_dir = 'gs://vit_models/imagenet21k'
+  # Whether weights come from local files and the cache alone.
+  config.offline = False
   # Set by augreg.py: a file's name, or a model's for its best file.
   config.model_or_filename = ''
 

@@ -28,6 +28,9 @@ from vit_jax import errors
 from vit_jax.models import variants
 
 
+_MODELS = [name for name in variants.SHORT_NAMES if 'mixer' not in name]
+
+
 def get_config(model_dataset: str = '') -> ConfigDict:
   """Returns the config for an argument such as 'b16,cifar10'."""
   model, _, dataset = model_dataset.partition(',')
@@ -35,8 +38,13 @@ def get_config(model_dataset: str = '') -> ConfigDict:
     raise errors.ConfigError(
       f'configs/vit.py:{model_dataset} lacks a model or a data set. Expected '
       'configs/vit.py:MODEL,DATASET, such as configs/vit.py:b16,cifar10. '
-      f'Models: {", ".join(variants.SHORT_NAMES)}. '
+      f'Models: {", ".join(_MODELS)}. '
       f'Data sets: {", ".join(common.DATASETS)}.'
+    )
+  if model.lower().startswith('mixer'):
+    raise errors.ConfigError(
+      f'{model} is a Mixer, which has a config of its own, such as '
+      'configs/mixer.py:b16,cifar10.'
     )
   config = common.with_dataset(common.get_config(), dataset)
   config.model = variants.model_config(model)

@@ -18,6 +18,7 @@ from jaxtyping import install_import_hook
 install_import_hook(
   [
     'vit_jax.checkpoints.adapt',
+    'vit_jax.models.positions',
     'vit_jax.models.resnet',
   ],
   'beartype.beartype',
@@ -44,7 +45,7 @@ class Mini:
   params: Any  # As read from `path`.
   images: np.ndarray  # [2, image_size, image_size, 3]
   # (params, images) -> (logits, attention weights [layers, 2, heads, tokens,
-  # tokens]); compiled at the first call.
+  # tokens], of a Mixer None); compiled at the first call.
   apply: Callable
 
 
@@ -72,7 +73,7 @@ def checkpoint_file(tmp_path_factory) -> Callable[..., pathlib.Path]:
 
 @pytest.fixture(scope='session')
 def mini(checkpoint_file) -> Callable[[str], Mini]:
-  """Gives the name of a mini ViT or hybrid -> its `Mini`."""
+  """Gives the name of a mini ViT, hybrid or Mixer -> its `Mini`."""
 
   @functools.cache
   def make(name: str) -> Mini:
@@ -100,6 +101,8 @@ def _compiled(model: Any) -> Callable:
     logits, state = model.apply(
       {'params': params}, images, train=False, mutable=['intermediates']
     )
+    if 'intermediates' not in state:
+      return logits, None
     blocks = state['intermediates']['Transformer']
     weights = [
       blocks[f'encoderblock_{i}']['MultiHeadDotProductAttention_0'][

@@ -23,6 +23,7 @@ MINI_VITS = (
   'mini-hybrid',
   'mini-stem-hybrid',
 )
+MINIS = (*MINI_VITS, 'mini-mixer')
 FULL_SIZES = ('ViT-B_16-224', 'R50+ViT-B_16-224')
 
 

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import vit_jax
-from configs import augreg, common, vit
+from configs import augreg, common, mixer, vit
 from vit_jax import config_checks, errors, optim
 from vit_jax.models import variants
 
@@ -36,13 +36,16 @@ def config_of(monkeypatch):
 
 
 @pytest.mark.parametrize('dataset', common.DATASETS)
-@pytest.mark.parametrize('model', variants.SHORT_NAMES)
-def test_every_model_goes_with_every_data_set(model, dataset):
-  config = vit.get_config(f'{model},{dataset}')
+@pytest.mark.parametrize('short_name', variants.SHORT_NAMES)
+def test_every_model_goes_with_every_data_set(short_name, dataset):
+  file, model, width = vit, short_name, 'hidden_size'
+  if short_name.startswith('mixer_'):
+    file, model, width = mixer, short_name[len('mixer_') :], 'hidden_dim'
+  config = file.get_config(f'{model},{dataset}')
   config_checks.check_config(config, num_devices=8)
   module = vit_jax.create_model(config.model, 7, dtype=config.dtype)
-  assert module.hidden_size == config.model.hidden_size
-  assert config.model.model_name == variants.SHORT_NAMES[model]
+  assert getattr(module, width) == config.model[width]
+  assert config.model.model_name == variants.SHORT_NAMES[short_name]
   assert config.dataset == dataset
   schedule = optim.learning_rate_schedule(
     config.base_lr, config.decay_type, config.total_steps, config.warmup_steps
@@ -80,6 +83,24 @@ def test_fine_tuning_settings_are_the_published_ones(args, expected):
   assert (config.batch, config.batch_eval) == (512, 512)
   assert config.weight_decay == config.label_smoothing == 0.0
   assert config.pretrained_dir == 'gs://vit_models/imagenet21k'
+
+
+@pytest.mark.parametrize(('model', 'upstream'), [
+  ('b16', 'imagenet21k'), ('Mixer-L_16', 'imagenet21k'), ('b32', 'gsam'),
+  ('s8', 'gsam'), ('s16', 'gsam'), ('s32', 'gsam'),
+])  # fmt: skip
+def test_mixers_are_fine_tuned_as_the_original_does(model, upstream):
+  config = mixer.get_config(f'{model},cifar10')
+  assert config.pretrained_dir == f'gs://mixer_models/{upstream}'
+  assert (config.base_lr, config.total_steps) == (0.03, 10_000)
+  assert (config.pp.train, config.pp.test) == ('train[:98%]', 'test')
+  assert config.pp.crop == 224
+  assert config.batch == 512
+
+
+def test_small_images_are_not_enlarged_for_a_mixer():
+  config = mixer.get_config('s16,digits')
+  assert (config.pp.crop, config.pretrained_dir) == (16, '')
 
 
 @pytest.mark.parametrize(
@@ -120,6 +141,11 @@ def test_configs_do_not_share_their_parts():
     (vit.get_config, 'b16', ['MODEL,DATASET', 'b16', 'cifar10', 'r50_l32']),
     (vit.get_config, ',digits', ['MODEL,DATASET']),
     (vit.get_config, '', ['MODEL,DATASET']),
+    (mixer.get_config, 'b61,cifar10', ["Mixer 'b61'", "Did you mean 'b16'?"]),
+    (mixer.get_config, 'h14,cifar10', ["'h14'", 'Mixer-S_8, b16, b32, l16']),
+    (mixer.get_config, 'b16,cifar', ["'cifar'", "Did you mean 'cifar10'?"]),
+    (mixer.get_config, 'b16', ['MODEL,DATASET', 's32', 'cifar10']),
+    (mixer.get_config, '', ['MODEL,DATASET']),
     (augreg.get_config, 'R_Ti16', ["Did you mean 'R_Ti_16'?"]),
     (augreg.get_config, 'B16-i21k-300ep', ["'B16'", "Did you mean 'B_16'?"]),
     (augreg.get_config, '', ['Valid: ', 'R50_L_32']),
@@ -193,12 +219,17 @@ OVERRIDES = {
 
 
 @by_ml_collections
-@pytest.mark.parametrize('file', ['vit.py:b16,cifar10', 'augreg.py:R_Ti_16'])
+@pytest.mark.parametrize(
+  'file', ['vit.py:b16,cifar10', 'augreg.py:R_Ti_16', 'mixer.py:b16,cifar10']
+)
 def test_command_lines_of_the_original_work(file, config_of):
+  overrides = dict(OVERRIDES)
+  if file.startswith('mixer'):  # It has no dropout.
+    del overrides['model.transformer.dropout_rate']
   config = config_of(
-    file, *(f'--config.{field}={value}' for field, value in OVERRIDES.items())
+    file, *(f'--config.{field}={value}' for field, value in overrides.items())
   )
-  for field, value in OVERRIDES.items():
+  for field, value in overrides.items():
     found = config
     for name in field.split('.'):
       found = found[name]
@@ -212,7 +243,7 @@ def test_whole_number_does_for_a_real_one(config_of):
   assert config.grad_norm_clip == 2.0
 
 
-@pytest.mark.parametrize('name', ['augreg', 'vit'])
+@pytest.mark.parametrize('name', ['augreg', 'mixer', 'vit'])
 def test_file_opens_with_its_command(name):
   text = (ROOT / 'configs' / f'{name}.py').read_text()
   docstring = ast.get_docstring(ast.parse(text))

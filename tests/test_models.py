@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jaxtyping
@@ -37,8 +38,21 @@ NUM_PARAMS = {
   'R26+ViT-B_32': 101_383_976,
   'R50+ViT-B_16': 98_659_112,
   'R50+ViT-L_32': 328_994_856,
+  'Mixer-S_8': 20_646_504,
+  'Mixer-S_16': 18_528_264,
+  'Mixer-S_32': 19_104_624,
+  'Mixer-B_16': 59_880_472,
+  'Mixer-B_32': 60_293_428,
+  'Mixer-L_16': 208_196_168,
 }
-POOLED = {'tiny', *(name for name in NUM_PARAMS if 'gap' in name)}
+MIXERS = {  # Layers, width, channels, tokens: Tolstikhin et al. 2021, table 1.
+  'Mixer-S': (8, 512, 2048, 256),
+  'Mixer-B': (12, 768, 3072, 384),
+  'Mixer-L': (24, 1024, 4096, 512),
+}
+# The millions of that table, which leaves the head out.
+PUBLISHED = {'S_32': 19, 'S_16': 18, 'B_32': 60, 'B_16': 59, 'L_16': 207}
+POOLED = {'tiny', *(name for name in NUM_PARAMS if re.search('gap|Mix', name))}
 MLP_DIM_AND_LAYERS = {  # By width, Dosovitskiy et al. 2021, table 1.
   64: (128, 4),
   192: (768, 12),
@@ -83,8 +97,22 @@ def count_stem(num_layers: tuple[int, ...]) -> tuple[int, int]:
   return num_params, width
 
 
+def count_mixer_params(name: str) -> int:
+  """Counts a Mixer's parameters by hand, from its name and the paper."""
+  size, _, patch = name.partition('_')
+  num_blocks, width, channels, hidden = MIXERS[size]
+  tokens = (224 // int(patch)) ** 2
+  block = 2 * width * channels + channels + width
+  block += 2 * tokens * hidden + hidden + tokens
+  block += 4 * width  # Two norms.
+  stem = int(patch) ** 2 * 3 * width + width
+  return stem + num_blocks * block + 2 * width + width * 1000 + 1000
+
+
 def count_params(name: str) -> int:
   """Counts the parameters by hand, from the model's name and the paper."""
+  if name.startswith('Mixer'):
+    return count_mixer_params(name)
   config = variants.model_config(name)
   width, patch = config.hidden_size, config.patches.size[0]
   mlp_dim, num_layers = MLP_DIM_AND_LAYERS[width]
@@ -115,7 +143,13 @@ def test_number_of_parameters(name):
   assert num_params == NUM_PARAMS[name] == count_params(name)
 
 
-@pytest.mark.parametrize('name', parity.MINI_VITS + parity.FULL_SIZES)
+@pytest.mark.parametrize(('name', 'millions'), PUBLISHED.items())
+def test_mixers_are_as_large_as_published(name, millions):
+  head = 1001 * MIXERS[f'Mixer-{name[0]}'][1]
+  assert round((NUM_PARAMS[f'Mixer-{name}'] - head) / 1e6) == millions
+
+
+@pytest.mark.parametrize('name', parity.MINIS + parity.FULL_SIZES)
 def test_keys_and_shapes_are_those_of_the_published_files(name):
   if name in parity.FULL_SIZES:
     found = shapes(name.removesuffix('-224'), 224)
@@ -221,6 +255,13 @@ def test_unknown_field(field, wrong, right):
   ('patches__size', (4, 0), 'patches.size (4, 0) is not a positive'),
   ('patches', 4, 'model.patches is 4, expected one with the fields size'),
   ('classifier', 'tokens', "'tokens'. Did you mean 'token'?"),
+  ('gelu', 'exakt', "Unknown gelu 'exakt'. Did you mean 'exact'?"),
+  ('gelu', None, "Unknown gelu 'None'. Valid: exact, tanh."),
+  (
+    'position_embedding',
+    'sincos',
+    "Unknown position_embedding 'sincos'. Did you mean 'sincos2d'?",
+  ),
   ('transformer__dropout_rate', 1.0, 'dropout_rate 1.0 is not in [0, 1)'),
   ('transformer__attention_dropout_rate', -0.1, 'attention_dropout_rate -0.1'),
   ('transformer__drop_path_rate', 2, 'drop_path_rate 2 is not in [0, 1)'),

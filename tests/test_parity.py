@@ -39,6 +39,13 @@ def test_logits_and_attention_of_mini_models(mini, name):
     assert parity.relative_error(attention[layer], wanted[layer]) < 1e-5
 
 
+def test_logits_of_mini_mixer(mini):
+  case = mini('mini-mixer')
+  logits, _ = case.apply(case.params, case.images)
+  wanted = parity.expected()['mini-mixer/logits']
+  assert parity.relative_error(logits, wanted) < 1e-5
+
+
 def test_logits_without_intermediates(mini):
   case = mini('mini-vit')
   logits = jax.jit(case.model.apply)({'params': case.params}, case.images)

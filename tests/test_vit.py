@@ -1,100 +1,24 @@
 """The Vision Transformer against numpy, its shapes and attention weights."""
 
 import functools
-import math
 import re
 
 import jax
 import numpy as np
 import parity
 import pytest
+import reference
 from flax import traverse_util
 from small_model import IMAGE_SIZE, make_model, output_of, random_params
 
+import vit_jax
 from vit_jax import errors
-
-# --- A whole model in numpy, one example and one head at a time --------------
-
+from vit_jax.models import positions
 
 # Parameters of what is added to the tokens, layer by layer.
 ADDED = re.compile('cls|embedding|/out/|/Dense_1/')
 
-
-def numpy_layer_norm(x, scale, bias):
-  centred = x - x.mean(-1, keepdims=True)
-  variance = (centred**2).mean(-1, keepdims=True)
-  return centred / np.sqrt(variance + 1e-6) * scale + bias
-
-
-def numpy_gelu(x):
-  return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def numpy_attention(x, weights):
-  out = weights['out/bias'].copy()
-  for head in range(weights['query/kernel'].shape[1]):
-    query, key, value = (
-      x @ weights[f'{name}/kernel'][:, head] + weights[f'{name}/bias'][head]
-      for name in ('query', 'key', 'value')
-    )
-    logits = query @ key.T / math.sqrt(query.shape[-1])
-    exp = np.exp(logits - logits.max(-1, keepdims=True))
-    probabilities = exp / exp.sum(-1, keepdims=True)
-    out = out + probabilities @ value @ weights['out/kernel'][head]
-  return out
-
-
-def numpy_logits(params, images, patch, pooling):
-  """Returns the logits of a ViT in float64, from flat parameters."""
-  flat = traverse_util.flatten_dict(params, sep='/')
-  flat = {key: np.asarray(value, 'f8') for key, value in flat.items()}
-
-  def below(prefix):
-    keys = [key for key in flat if key.startswith(prefix)]
-    return {key.removeprefix(prefix): flat[key] for key in keys}
-
-  logits = []
-  for image in images.astype('f8'):
-    tokens = [] if pooling == 'gap' else [flat['cls'][0, 0]]
-    for top in range(0, image.shape[0] - patch[0] + 1, patch[0]):
-      for left in range(0, image.shape[1] - patch[1] + 1, patch[1]):
-        pixels = image[top : top + patch[0], left : left + patch[1]]
-        tokens.append(
-          np.einsum('hwc,hwcd->d', pixels, flat['embedding/kernel'])
-          + flat['embedding/bias']
-        )
-    x = np.stack(tokens) + flat['Transformer/posembed_input/pos_embedding'][0]
-    block = 0
-    while weights := below(f'Transformer/encoderblock_{block}/'):
-      norms = [
-        (weights[f'LayerNorm_{i}/scale'], weights[f'LayerNorm_{i}/bias'])
-        for i in range(2)
-      ]
-      attention = f'encoderblock_{block}/MultiHeadDotProductAttention_0/'
-      x = x + numpy_attention(
-        numpy_layer_norm(x, *norms[0]), below(f'Transformer/{attention}')
-      )
-      y = numpy_layer_norm(x, *norms[1])
-      y = y @ weights['MlpBlock_0/Dense_0/kernel']
-      y = numpy_gelu(y + weights['MlpBlock_0/Dense_0/bias'])
-      y = y @ weights['MlpBlock_0/Dense_1/kernel']
-      x = x + y + weights['MlpBlock_0/Dense_1/bias']
-      block += 1
-    norm = below('Transformer/encoder_norm/')
-    x = numpy_layer_norm(x, norm['scale'], norm['bias'])
-    x = x.mean(0) if pooling == 'gap' else x[0]
-    if 'pre_logits/kernel' in flat:
-      x = np.tanh(x @ flat['pre_logits/kernel'] + flat['pre_logits/bias'])
-    logits.append(x @ flat['head/kernel'] + flat['head/bias'])
-  return np.stack(logits)
-
-
-@pytest.mark.parametrize('name', ['mini-vit', 'mini-vit-prelogits'])
-def test_mini_model_equals_numpy(mini, name):
-  case = mini(name)
-  wanted = numpy_logits(case.params, case.images, (8, 8), 'token')
-  logits, _ = case.apply(case.params, case.images)
-  assert parity.relative_error(logits, wanted) < 1e-5
+# --- Against numpy -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(('pooling', 'representation_size'), [
@@ -117,10 +41,119 @@ def test_oblong_images_and_patches_equal_numpy(pooling, representation_size):
       },
       sep='/',
     )
-    wanted = numpy_logits(scaled, images, (5, 3), pooling)
+    wanted = reference.vit_logits(
+      traverse_util.flatten_dict(scaled, sep='/'),
+      images,
+      patch=(5, 3),
+      num_heads=3,
+      classifier=pooling,
+    )
     logits = apply({'params': scaled}, images)
     assert logits.shape == (2, 19)
     assert parity.relative_error(logits, wanted) < 1e-5
+
+
+@pytest.mark.parametrize(('classifier', 'position_embedding', 'gelu'), [
+  ('map', 'learned', 'tanh'),
+  ('map', 'sincos2d', 'exact'),
+  ('token', 'sincos2d', 'tanh'),
+  ('token', 'learned', 'exact'),
+  ('gap', 'sincos2d', 'exact'),
+  ('unpooled', 'sincos2d', 'tanh'),
+  ('token_unpooled', 'sincos2d', 'exact'),
+])  # fmt: skip
+def test_variants_equal_numpy(classifier, position_embedding, gelu):
+  fields = {'classifier': classifier, 'position_embedding': position_embedding}
+  model = make_model(hidden_size=12, gelu=gelu, **fields)
+  params = random_params(model)
+  images = parity.make_images(2, *IMAGE_SIZE, 0)
+  found = jax.jit(model.apply)({'params': params}, images)
+  flat = traverse_util.flatten_dict(params, sep='/')
+  logits = functools.partial(
+    reference.vit_logits, flat, images, patch=(5, 3), num_heads=3, **fields
+  )
+  assert parity.relative_error(found, logits(gelu=gelu)) < 1e-5
+  # What is compared would show the other GELU.
+  other = {'tanh': 'exact', 'exact': 'tanh'}[gelu]
+  assert parity.relative_error(found, logits(gelu=other)) > 5e-5
+
+
+def test_gelu_of_the_call_goes_before_the_config():
+  config = vit_jax.model_config('tiny')
+  assert vit_jax.create_model(config, 7).gelu == 'tanh'
+  assert vit_jax.create_model(config, 7, gelu='exact').gelu == 'exact'
+  config.gelu = 'exact'
+  assert vit_jax.create_model(config, 7).gelu == 'exact'
+  assert vit_jax.create_model(config, 7, gelu='tanh').gelu == 'tanh'
+  with pytest.raises(errors.ConfigError, match="Unknown gelu 'erf'"):
+    vit_jax.create_model(config, 7, gelu='erf')
+
+
+# --- Positions and pooling ---------------------------------------------------
+
+
+@pytest.mark.parametrize(('grid', 'width'), [
+  ((3, 5), 28), ((7, 2), 4), ((1, 1), 8), ((37, 53), 12),
+])  # fmt: skip
+def test_sines_and_cosines(grid, width):
+  found = jax.jit(lambda: positions.sincos2d(grid, width))()
+  assert found.shape == (grid[0] * grid[1], width)
+  assert found.dtype == np.float32
+  wanted = reference.sincos2d(grid, width)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_sines_have_no_parameter():
+  learned, fixed = (
+    output_of(make_model(hidden_size=12, position_embedding=kind))[1]['params']
+    for kind in ('learned', 'sincos2d')
+  )
+  assert 'posembed_input' not in fixed['Transformer']
+  del learned['Transformer']['posembed_input']
+  assert learned == fixed
+
+
+def test_width_that_sines_and_cosines_cannot_share():
+  with pytest.raises(errors.ConfigError, match='hidden_size 21 is not a multi'):
+    make_model(position_embedding='sincos2d')
+
+
+def test_parameters_of_attention_pooling():
+  _, variables = output_of(make_model(classifier='map'))
+  params = traverse_util.flatten_dict(variables['params'], sep='/')
+  found = {
+    key.removeprefix('MAPHead_0/'): array.shape
+    for key, array in params.items()
+    if key.startswith('MAPHead_0/')
+  }
+  attention = 'MultiHeadDotProductAttention_0'
+  projections = {
+    f'{attention}/{name}/{kind}': shape
+    for name in ('query', 'key', 'value')
+    for kind, shape in {'kernel': (21, 3, 7), 'bias': (3, 7)}.items()
+  }
+  assert found == projections | {
+    'probe': (1, 1, 21),
+    f'{attention}/out/kernel': (3, 7, 21),
+    f'{attention}/out/bias': (21,),
+    'LayerNorm_0/scale': (21,),
+    'LayerNorm_0/bias': (21,),
+    'MlpBlock_0/Dense_0/kernel': (21, 13),
+    'MlpBlock_0/Dense_0/bias': (13,),
+    'MlpBlock_0/Dense_1/kernel': (13, 21),
+    'MlpBlock_0/Dense_1/bias': (21,),
+  }
+
+
+def test_attention_pooling_in_bfloat16():
+  model = make_model(classifier='map', dtype='bfloat16')
+  output, variables = output_of(model, capture_intermediates=True, mutable=True)
+  assert output.dtype == np.float32
+  layers = variables['intermediates']['MAPHead_0']
+  (weights,) = layers['MultiHeadDotProductAttention_0'].pop('attention_weights')
+  assert weights.shape == (2, 3, 1, 10)
+  assert weights.dtype == np.float32
+  assert {str(x.dtype) for x in jax.tree.leaves(layers)} == {'bfloat16'}
 
 
 # --- Shapes ------------------------------------------------------------------
@@ -130,7 +163,8 @@ def test_oblong_images_and_patches_equal_numpy(pooling, representation_size):
   (19, None, 19), (19, 7, 19), (None, None, 21), (None, 7, 7),
 ])  # fmt: skip
 @pytest.mark.parametrize(('classifier', 'tokens'), [
-  ('token', ()), ('gap', ()), ('unpooled', (10,)), ('token_unpooled', (11,)),
+  ('token', ()), ('gap', ()), ('map', ()),
+  ('unpooled', (10,)), ('token_unpooled', (11,)),
 ])  # fmt: skip
 def test_output_shapes(
   classifier, tokens, num_classes, representation_size, width

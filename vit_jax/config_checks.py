@@ -40,6 +40,7 @@ _OTHERS = (
   'export',
   'label_smoothing',
   'model',
+  'offline',
   'optim_dtype',
   'optimizer',
   'pp.affine.rotate',
@@ -203,10 +204,10 @@ def _choice_problems(config: Any) -> list[str]:
   # The others give logits for every token; a model without the field has
   # 'token'.
   classifier = getattr(config.model, 'classifier', 'token')
-  if classifier not in ('token', 'gap'):
+  if classifier not in ('token', 'gap', 'map'):
     problems.append(
-      f"config.model.classifier={classifier!r} should be 'token' or 'gap' to "
-      'train or evaluate.'
+      f"config.model.classifier={classifier!r} should be 'token', 'gap' or "
+      "'map' to train or evaluate."
     )
   for name, wants in {
     'patience': config.patience > 0,

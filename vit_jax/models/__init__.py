@@ -10,29 +10,49 @@ from vit_jax import errors
 from vit_jax.models import variants
 
 if TYPE_CHECKING:
+  from vit_jax.models.mixer import MlpMixer
   from vit_jax.models.vit import VisionTransformer
 
-# The fields of a model config, each with the module's name for it. A field
-# that is a config itself is a dict here.
-_FIELDS = {
+# The fields of a model config, each with the module's name for it, by the
+# family that has them. A field that is a config itself is a dict here.
+_SHARED = {
   'model_name': None,
   'patches': {'size': 'patch_size'},
-  'hidden_size': 'hidden_size',
-  'transformer': {
-    'mlp_dim': 'mlp_dim',
-    'num_heads': 'num_heads',
-    'num_layers': 'num_layers',
-    'dropout_rate': 'dropout_rate',
-    'attention_dropout_rate': 'attention_dropout_rate',
-    'drop_path_rate': 'drop_path_rate',
-  },
-  'classifier': 'classifier',
-  'representation_size': 'representation_size',
-  'resnet': {
-    'num_layers': 'resnet_num_layers',
-    'width_factor': 'resnet_width_factor',
-  },
+  'gelu': 'gelu',
   'head_bias_init': 'head_bias_init',
+}
+_FIELDS: dict[str, dict[str, Any]] = {
+  'ViT': _SHARED
+  | {
+    'hidden_size': 'hidden_size',
+    'transformer': {
+      'mlp_dim': 'mlp_dim',
+      'num_heads': 'num_heads',
+      'num_layers': 'num_layers',
+      'dropout_rate': 'dropout_rate',
+      'attention_dropout_rate': 'attention_dropout_rate',
+      'drop_path_rate': 'drop_path_rate',
+    },
+    'classifier': 'classifier',
+    'position_embedding': 'position_embedding',
+    'representation_size': 'representation_size',
+    'resnet': {
+      'num_layers': 'resnet_num_layers',
+      'width_factor': 'resnet_width_factor',
+    },
+  },
+  'Mixer': _SHARED
+  | {
+    'hidden_dim': 'hidden_dim',
+    'num_blocks': 'num_blocks',
+    'tokens_mlp_dim': 'tokens_mlp_dim',
+    'channels_mlp_dim': 'channels_mlp_dim',
+  },
+}
+# The module's sizes that have no default.
+_SIZES = {
+  'ViT': ('hidden_size', 'num_layers', 'num_heads', 'mlp_dim'),
+  'Mixer': ('hidden_dim', 'num_blocks', 'tokens_mlp_dim', 'channels_mlp_dim'),
 }
 _RATES = ('dropout_rate', 'attention_dropout_rate', 'drop_path_rate')
 
@@ -41,15 +61,17 @@ def create_model(
   name_or_config: str | ConfigDict,
   num_classes: int | None,
   *,
+  gelu: str | None = None,
   dtype: Any = 'float32',
   param_dtype: Any = 'float32',
-) -> VisionTransformer:
+) -> VisionTransformer | MlpMixer:
   """Returns a Flax module; nothing is computed and no memory is taken.
 
   Args:
     name_or_config: a name such as 'ViT-B_16' or 'b16', or an edited
-      `model_config(name)`.
+      `model_config(name)`. One with `tokens_mlp_dim` is a Mixer's.
     num_classes: width of the head, or None for the features before it.
+    gelu: 'tanh' or 'exact', whatever the config says; None leaves it to that.
     dtype: of the computation, such as 'bfloat16'.
     param_dtype: of the parameters.
 
@@ -58,13 +80,18 @@ def create_model(
   """
   import jax.numpy as jnp  # Here, so that configs import in no time.
 
-  from vit_jax.models import vit
+  from vit_jax.models import mixer, vit
 
   config = name_or_config
   if isinstance(config, str):
     config = variants.model_config(config)
-  fields = _module_fields(config)
-  _check(fields, num_classes, config.get('model_name', 'model'))
+  family = 'Mixer' if 'tokens_mlp_dim' in config else 'ViT'
+  name = config.get('model_name', 'model')
+  _check_family(family, config, name)
+  fields = _module_fields(config, _FIELDS[family])
+  if gelu is not None:
+    fields['gelu'] = gelu
+  _check(family, fields, num_classes, name)
   try:
     types = {'dtype': jnp.dtype(dtype), 'param_dtype': jnp.dtype(param_dtype)}
   except TypeError as error:
@@ -72,13 +99,33 @@ def create_model(
       f'dtype {dtype!r} or param_dtype {param_dtype!r} is no dtype; use '
       "'float32' or 'bfloat16'."
     ) from error
-  return vit.VisionTransformer(num_classes=num_classes, **types, **fields)
+  module = {'ViT': vit.VisionTransformer, 'Mixer': mixer.MlpMixer}[family]
+  return module(num_classes=num_classes, **types, **fields)
 
 
-def _module_fields(config: Any, names=None, path='model') -> dict[str, Any]:
+def _check_family(family: str, config: Any, name: str) -> None:
+  """Raises ConfigError if the config has fields of the other family."""
+  other = 'ViT' if family == 'Mixer' else 'Mixer'
+  foreign = [
+    key
+    for key, value in config.items()
+    if key in _FIELDS[other] and key not in _FIELDS[family]
+    if value is not None
+  ]
+  if foreign:
+    sign = 'With' if family == 'Mixer' else 'Without'
+    raise errors.ConfigError(
+      f'Model {name!r} has fields of a {other}: {", ".join(sorted(foreign))}. '
+      f'{sign} model.tokens_mlp_dim it is taken for a {family}, whose fields '
+      f'are {", ".join(_FIELDS[family])}. Use those of one of the two.'
+    )
+
+
+def _module_fields(
+  config: Any, names: dict[str, Any], path: str = 'model'
+) -> dict[str, Any]:
   """Returns the module's arguments for a (nested) config."""
   fields = {}
-  names = _FIELDS if names is None else names
   for key, value in config.items():
     if key not in names:
       raise errors.ConfigError(
@@ -101,15 +148,17 @@ def _module_fields(config: Any, names=None, path='model') -> dict[str, Any]:
   return fields
 
 
-def _check(fields: dict[str, Any], num_classes: int | None, name: str):
+def _check(
+  family: str, fields: dict[str, Any], num_classes: int | None, name: str
+) -> None:
   """Raises one ConfigError that lists all that can't be built."""
-  from vit_jax.models import vit
-
-  required = {'patch_size', 'hidden_size', 'num_layers', 'num_heads', 'mlp_dim'}
-  problems = [f'{field} is missing' for field in sorted(required - {*fields})]
+  required = sorted({'patch_size', *_SIZES[family]})
+  problems = [
+    f'{field} is missing' for field in required if field not in fields
+  ]
   problems += [
     f'{field} {fields[field]} is not positive'
-    for field in sorted(required - {'patch_size'})
+    for field in sorted(_SIZES[family])
     if fields.get(field, 1) < 1
   ]
   if num_classes is not None and num_classes < 1:
@@ -120,16 +169,9 @@ def _check(fields: dict[str, Any], num_classes: int | None, name: str):
   patch = fields.get('patch_size', (1, 1))
   if not isinstance(patch, tuple) or len(patch) != 2 or min(patch) < 1:
     problems.append(f'patches.size {patch!r} is not a positive (height, width)')
-  if not problems and fields['hidden_size'] % fields['num_heads']:
-    problems.append(
-      f'hidden_size {fields["hidden_size"]} is not a multiple of num_heads '
-      f'{fields["num_heads"]}'
-    )
-  classifier = fields.get('classifier', 'token')
-  if classifier not in vit.CLASSIFIERS:
-    problems.append(
-      errors.unknown_name('classifier', str(classifier), vit.CLASSIFIERS)
-    )
+  if not problems and family == 'ViT':
+    problems += _width_problems(fields)
+  problems += _choice_problems(fields)
   if fields.get('resnet_num_layers') is not None:
     width = int(64 * fields.get('resnet_width_factor', 1.0))
     if not width or width % 32:
@@ -142,3 +184,32 @@ def _check(fields: dict[str, Any], num_classes: int | None, name: str):
       problems.append(f'{rate} {fields[rate]} is not in [0, 1)')
   if problems:
     raise errors.ConfigError(f'Model {name!r}: ' + '; '.join(problems) + '.')
+
+
+def _width_problems(fields: dict[str, Any]) -> list[str]:
+  width, num_heads = fields['hidden_size'], fields['num_heads']
+  problems = []
+  if width % num_heads:
+    problems.append(
+      f'hidden_size {width} is not a multiple of num_heads {num_heads}'
+    )
+  if fields.get('position_embedding') == 'sincos2d' and width % 4:
+    problems.append(
+      f'hidden_size {width} is not a multiple of 4, which the sines and '
+      "cosines of position_embedding 'sincos2d' share"
+    )
+  return problems
+
+
+def _choice_problems(fields: dict[str, Any]) -> list[str]:
+  from vit_jax.models import mlp, positions, vit
+
+  return [
+    errors.unknown_name(field, str(fields[field]), valid)
+    for field, valid in {
+      'classifier': vit.CLASSIFIERS,
+      'gelu': tuple(mlp.GELUS),
+      'position_embedding': positions.POSITION_EMBEDDINGS,
+    }.items()
+    if field in fields and fields[field] not in valid
+  ]

@@ -37,11 +37,37 @@ def _vit(
         # have a share of it that grows linearly with depth.
         'drop_path_rate': 0.0,
       },
-      # 'token', 'gap', 'unpooled' or 'token_unpooled'.
+      # 'token', 'gap', 'map', 'unpooled' or 'token_unpooled'.
       'classifier': classifier,
+      'position_embedding': 'learned',  # Or 'sincos2d'.
+      # 'tanh' as Google's weights were trained, or 'exact'.
+      'gelu': 'tanh',
       # Width of the dense + tanh layer before the head, or None for no layer.
       'representation_size': placeholder(int),
       # The head's bias at the start; below zero for many rare classes.
+      'head_bias_init': 0.0,
+    },
+    convert_dict=True,
+  )
+
+
+def _mixer(
+  name: str,
+  patch: int,
+  num_blocks: int,
+  hidden_dim: int,
+  channels_mlp_dim: int,
+  tokens_mlp_dim: int,
+) -> ConfigDict:
+  return ConfigDict(
+    {
+      'model_name': name,
+      'patches': {'size': (patch, patch)},
+      'hidden_dim': hidden_dim,
+      'num_blocks': num_blocks,
+      'tokens_mlp_dim': tokens_mlp_dim,
+      'channels_mlp_dim': channels_mlp_dim,
+      'gelu': 'tanh',
       'head_bias_init': 0.0,
     },
     convert_dict=True,
@@ -78,6 +104,18 @@ def _h(name: str, patch: int, **kwargs) -> ConfigDict:
   return _vit(name, patch, 1280, 5120, 16, 32, **kwargs)
 
 
+def _mixer_s(name: str, patch: int) -> ConfigDict:
+  return _mixer(name, patch, 8, 512, 2048, 256)
+
+
+def _mixer_b(name: str, patch: int) -> ConfigDict:
+  return _mixer(name, patch, 12, 768, 3072, 384)
+
+
+def _mixer_l(name: str, patch: int) -> ConfigDict:
+  return _mixer(name, patch, 24, 1024, 4096, 512)
+
+
 # The names are the base names of the published files. The dropout rates are
 # those with which the original fine-tunes.
 MODELS: dict[str, Callable[[], ConfigDict]] = {
@@ -108,6 +146,12 @@ MODELS: dict[str, Callable[[], ConfigDict]] = {
   'R50+ViT-L_32': lambda: _hybrid(
     _l('R50+ViT-L_32', 1, dropout_rate=0.1), (3, 4, 6, 3)
   ),
+  'Mixer-S_8': lambda: _mixer_s('Mixer-S_8', 8),
+  'Mixer-S_16': lambda: _mixer_s('Mixer-S_16', 16),
+  'Mixer-S_32': lambda: _mixer_s('Mixer-S_32', 32),
+  'Mixer-B_16': lambda: _mixer_b('Mixer-B_16', 16),
+  'Mixer-B_32': lambda: _mixer_b('Mixer-B_32', 32),
+  'Mixer-L_16': lambda: _mixer_l('Mixer-L_16', 16),
 }
 
 # What a config argument such as `configs/vit.py:b16,cifar10` calls a model.
@@ -131,6 +175,13 @@ SHORT_NAMES = {
   'r26_b32': 'R26+ViT-B_32',
   'r50_b16': 'R50+ViT-B_16',
   'r50_l32': 'R50+ViT-L_32',
+  # `configs/mixer.py:b16,cifar10` leaves the first part out.
+  'mixer_s8': 'Mixer-S_8',
+  'mixer_s16': 'Mixer-S_16',
+  'mixer_s32': 'Mixer-S_32',
+  'mixer_b16': 'Mixer-B_16',
+  'mixer_b32': 'Mixer-B_32',
+  'mixer_l16': 'Mixer-L_16',
 }
 
 

@@ -13,10 +13,12 @@ from jaxtyping import Array, Float
 
 from vit_jax import errors
 from vit_jax.models import resnet
+from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.positions import AddPositionEmbedding
 
 Dtype = Any
 
-CLASSIFIERS = ('token', 'gap', 'unpooled', 'token_unpooled')
+CLASSIFIERS = ('token', 'gap', 'map', 'unpooled', 'token_unpooled')
 
 
 def attention_weights(
@@ -40,7 +42,7 @@ def attention_weights(
 
 
 class MultiHeadDotProductAttention(nn.Module):
-  """Self-attention; sows `attention_weights` when intermediates are asked for.
+  """Attention; sows `attention_weights` when intermediates are asked for.
 
   Flax's layer of the same name would do for training. This one gives way to
   look at the weights, in float32, at no cost for those who don't.
@@ -53,11 +55,23 @@ class MultiHeadDotProductAttention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'batch tokens width'], *, train: bool
-  ) -> Float[Array, 'batch tokens width']:
-    width = x.shape[-1]
+    self,
+    x: Float[Array, 'batch queries width'],
+    read: Float[Array, 'batch keys width'] | None = None,
+    *,
+    train: bool,
+  ) -> Float[Array, 'batch queries width']:
+    """Returns what each token of `x` takes from those of `read`.
 
-    def project(name):  # [batch, tokens, width] -> [batch, tokens, heads, dim]
+    Args:
+      x: [batch, queries, width].
+      read: [batch, keys, width], or None for `x` itself: self-attention.
+      train: whether to drop weights.
+    """
+    width = x.shape[-1]
+    read = x if read is None else read
+
+    def project(name, x):  # [batch, tokens, width] -> [..., heads, dim]
       return nn.DenseGeneral(
         (self.num_heads, width // self.num_heads),
         kernel_init=nn.initializers.xavier_uniform(),
@@ -66,7 +80,8 @@ class MultiHeadDotProductAttention(nn.Module):
         name=name,
       )(x)
 
-    query, key, value = project('query'), project('key'), project('value')
+    query = project('query', x)
+    key, value = project('key', read), project('value', read)
     weights = attention_weights(query, key)
     self.sow('intermediates', 'attention_weights', weights)
     weights = weights.astype(value.dtype)
@@ -82,40 +97,12 @@ class MultiHeadDotProductAttention(nn.Module):
     )(x)
 
 
-class MlpBlock(nn.Module):
-  """Dense, GELU (its tanh approximation), dense."""
-
-  mlp_dim: int
-  dropout_rate: float = 0.0
-  dtype: Dtype = jnp.float32
-  param_dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self, x: Float[Array, 'batch tokens width'], *, train: bool
-  ) -> Float[Array, 'batch tokens width']:
-    width = x.shape[-1]
-
-    def dense(features, x):
-      return nn.Dense(
-        features,
-        kernel_init=nn.initializers.xavier_uniform(),
-        bias_init=nn.initializers.normal(stddev=1e-6),
-        dtype=self.dtype,
-        param_dtype=self.param_dtype,
-      )(x)
-
-    x = nn.gelu(dense(self.mlp_dim, x), approximate=True)
-    x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-    x = dense(width, x)
-    return nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-
-
 class EncoderBlock(nn.Module):
   """Pre-norm attention and MLP, each on a residual branch."""
 
   num_heads: int
   mlp_dim: int
+  gelu: str = 'tanh'
   dropout_rate: float = 0.0
   attention_dropout_rate: float = 0.0
   drop_path_rate: float = 0.0
@@ -141,28 +128,10 @@ class EncoderBlock(nn.Module):
     x = x + drop_path(y)
 
     y = nn.LayerNorm(epsilon=1e-6, **types)(x)
-    y = MlpBlock(self.mlp_dim, dropout_rate=self.dropout_rate, **types)(
-      y, train=train
-    )
+    y = MlpBlock(
+      self.mlp_dim, self.gelu, dropout_rate=self.dropout_rate, **types
+    )(y, train=train)
     return x + drop_path(y)
-
-
-class AddPositionEmbedding(nn.Module):
-  """Adds a learned embedding to every token, the class token's included."""
-
-  param_dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self, x: Float[Array, 'batch tokens width']
-  ) -> Float[Array, 'batch tokens width']:
-    embedding = self.param(
-      'pos_embedding',
-      nn.initializers.normal(stddev=0.02),
-      (1, *x.shape[1:]),
-      self.param_dtype,
-    )
-    return x + embedding.astype(x.dtype)
 
 
 class Encoder(nn.Module):
@@ -171,6 +140,8 @@ class Encoder(nn.Module):
   num_layers: int
   num_heads: int
   mlp_dim: int
+  gelu: str = 'tanh'
+  position_embedding: str = 'learned'
   dropout_rate: float = 0.0
   attention_dropout_rate: float = 0.0
   drop_path_rate: float = 0.0
@@ -179,15 +150,22 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'batch tokens width'], *, train: bool
+    self,
+    x: Float[Array, 'batch tokens width'],
+    grid: tuple[int, int],
+    *,
+    train: bool,
   ) -> Float[Array, 'batch tokens width']:
     types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    x = AddPositionEmbedding(self.param_dtype, name='posembed_input')(x)
+    x = AddPositionEmbedding(
+      self.position_embedding, self.param_dtype, name='posembed_input'
+    )(x, grid)
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
     for i in range(self.num_layers):
       x = EncoderBlock(
         num_heads=self.num_heads,
         mlp_dim=self.mlp_dim,
+        gelu=self.gelu,
         dropout_rate=self.dropout_rate,
         attention_dropout_rate=self.attention_dropout_rate,
         drop_path_rate=self.drop_path_rate * i / max(1, self.num_layers - 1),
@@ -195,6 +173,36 @@ class Encoder(nn.Module):
         **types,
       )(x, train=train)
     return nn.LayerNorm(epsilon=1e-6, name='encoder_norm', **types)(x)
+
+
+class MAPHead(nn.Module):
+  """Multihead attention pooling: a learned query reads all tokens.
+
+  Zhai et al. 2022, arXiv 2106.04560.
+  """
+
+  num_heads: int
+  mlp_dim: int
+  gelu: str = 'tanh'
+  dtype: Dtype = jnp.float32
+  param_dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'batch tokens width'], *, train: bool
+  ) -> Float[Array, 'batch width']:
+    types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    batch, _, width = x.shape
+    probe = self.param(
+      'probe', nn.initializers.xavier_uniform(), (1, 1, width), self.param_dtype
+    )
+    probe = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, width))
+    x = MultiHeadDotProductAttention(self.num_heads, **types)(
+      probe, x, train=train
+    )
+    y = nn.LayerNorm(epsilon=1e-6, **types)(x)
+    x = x + MlpBlock(self.mlp_dim, self.gelu, **types)(y, train=train)
+    return x[:, 0]
 
 
 class VisionTransformer(nn.Module):
@@ -213,8 +221,11 @@ class VisionTransformer(nn.Module):
     drop_path_rate: the same for the branches of the last block; earlier blocks
       have a linear share of it.
     classifier: 'token' reads the class token, 'gap' the mean of all tokens,
-      'unpooled' and 'token_unpooled' every token (without and with a class
-      token).
+      'map' what an attention head gathers from them, 'unpooled' and
+      'token_unpooled' every token (without and with a class token).
+    position_embedding: 'learned' or 'sincos2d', which has no parameter.
+    gelu: 'tanh' for the approximation that Google's weights were trained with,
+      or 'exact'.
     representation_size: width of the dense + tanh layer before the head.
     resnet_num_layers: bottlenecks per stage of the stem, () for its root
       alone, None for no stem.
@@ -234,6 +245,8 @@ class VisionTransformer(nn.Module):
   attention_dropout_rate: float = 0.0
   drop_path_rate: float = 0.0
   classifier: str = 'token'
+  position_embedding: str = 'learned'
+  gelu: str = 'tanh'
   representation_size: int | None = None
   resnet_num_layers: tuple[int, ...] | None = None
   resnet_width_factor: float = 1.0
@@ -301,17 +314,23 @@ class VisionTransformer(nn.Module):
       num_layers=self.num_layers,
       num_heads=self.num_heads,
       mlp_dim=self.mlp_dim,
+      gelu=self.gelu,
+      position_embedding=self.position_embedding,
       dropout_rate=self.dropout_rate,
       attention_dropout_rate=self.attention_dropout_rate,
       drop_path_rate=self.drop_path_rate,
       name='Transformer',
       **types,
-    )(x, train=train)
+    )(x, (rows, columns), train=train)
 
     if self.classifier == 'token':
       x = x[:, 0]
     elif self.classifier == 'gap':
       x = x.mean(axis=1)
+    elif self.classifier == 'map':
+      x = MAPHead(self.num_heads, self.mlp_dim, self.gelu, **types)(
+        x, train=train
+      )
     if self.representation_size is not None:
       x = nn.Dense(self.representation_size, name='pre_logits', **types)(x)
       x = nn.tanh(x)
