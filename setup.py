@@ -19,8 +19,10 @@ _CORE = [
   'absl-py>=2.5.1,<3',
   'array-record>=0.8.6,<0.9',
   'clu>=0.0.12,<0.1',
+  'filelock>=4.2.11,<5',
   'flax>=0.12.8,<0.13',
   'grain>=0.2.18,<0.3',
+  'huggingface-hub>=2.4.0,<3',
   'importlib_resources>=7.1.0,<8',  # tensorflow-datasets forgets to ask for it.
   'jax>=0.10.2,<0.13',
   'jaxtyping>=0.3.11,<0.4',
@@ -39,10 +41,12 @@ _CORE = [
   'scipy>=1.17.1,<2',
   'tensorboardX>=2.6.5,<3',
   'tensorflow-datasets>=4.9.10,<4.10',
+  'urllib3>=2.8.0,<3',
 ]
 _TEST = [
   'beartype>=0.23.1,<0.24',
   'pytest>=9.2,<10',
+  'safetensors>=0.8.0,<0.9',  # That others can read what we write.
 ]
 _LINT = [
   'pre-commit>=4.7,<5',
@@ -65,6 +69,8 @@ setup(
     # or newer; for older ones install 'jax[cuda12]' beside the core.
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
+    # Weights in private buckets, with the user's credentials.
+    'gcs': ['gcsfs>=2026.10.1,<2027'],
     'test': _TEST,
     'dev': _TEST + _LINT,
   },

@@ -1,7 +1,6 @@
 r"""Fine-tunes an MLP-Mixer with the original's settings.
 
-  python -m vit_jax.main --config configs/mixer.py:b16,cifar10 \
-    --config.pretrained_dir=DIR_WITH_NPZ_FILES
+  python -m vit_jax.main --config configs/mixer.py:b16,cifar10
 
 Hardware, time and accuracy, all published, none measured here: the original
 code on four V100 GPUs, cifar10 at 224 pixels, by where the weights come from:

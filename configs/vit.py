@@ -1,7 +1,6 @@
 r"""Fine-tunes a Vision Transformer or a hybrid with the paper's settings.
 
-  python -m vit_jax.main --config configs/vit.py:b16,cifar10 \
-    --config.pretrained_dir=DIR_WITH_NPZ_FILES
+  python -m vit_jax.main --config configs/vit.py:b16,cifar10
 
 Hardware, time and accuracy, all published, none measured here: the original
 code on eight V100 GPUs, from weights pretrained on ImageNet-21k, two runs each
@@ -26,7 +25,6 @@ from ml_collections import ConfigDict
 from configs import common
 from vit_jax import errors
 from vit_jax.models import variants
-
 
 _MODELS = [name for name in variants.SHORT_NAMES if 'mixer' not in name]
 

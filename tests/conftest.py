@@ -54,6 +54,7 @@ def _private_cache(tmp_path_factory) -> Iterator[None]:
   """Keeps the tests out of the cache of whoever runs them."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('VIT_JAX_CACHE', str(tmp_path_factory.mktemp('cache')))
+    patch.setenv('VIT_JAX_OFFLINE', '1')  # Nor may they need a network.
     yield
 
 

@@ -11,6 +11,7 @@ from flax import traverse_util
 
 import vit_jax
 from vit_jax import checkpoints, errors
+from vit_jax.checkpoints import adapt
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
 
@@ -80,9 +81,7 @@ def test_resize_equals_numpy(side, grid, has_class_token):
   slots = 1 if has_class_token else 0
   rng = np.random.default_rng(side)
   embedding = rng.normal(size=(1, slots + side**2, 6)).astype('f4')
-  found = checkpoints.resize_position_embedding(
-    embedding, grid, has_class_token
-  )
+  found = adapt.resize_position_embedding(embedding, grid, has_class_token)
   wanted = numpy_resize(
     embedding[0, slots:].astype('f8').reshape(side, side, 6), grid
   )
@@ -98,14 +97,14 @@ def test_same_grid_is_left_alone(grid):
   embedding = np.random.default_rng(0).normal(
     size=(1, 1 + grid[0] * grid[1], 7)
   )
-  found = checkpoints.resize_position_embedding(embedding, grid, True)
+  found = adapt.resize_position_embedding(embedding, grid, True)
   np.testing.assert_array_equal(found, embedding)
   assert found.dtype == embedding.dtype
 
 
 def test_resize_keeps_bfloat16():
   embedding = np.ones((1, 9, 5), ml_dtypes.bfloat16)
-  found = checkpoints.resize_position_embedding(embedding, (7, 2), False)
+  found = adapt.resize_position_embedding(embedding, (7, 2), False)
   assert found.dtype == ml_dtypes.bfloat16
   np.testing.assert_array_equal(found, np.ones((1, 14, 5)))
 
@@ -114,11 +113,23 @@ def test_resize_keeps_bfloat16():
 def test_grid_that_is_not_square(tokens):
   embedding = np.zeros((1, 1 + tokens, 7))
   with pytest.raises(errors.CheckpointError) as caught:
-    checkpoints.resize_position_embedding(
-      embedding, (2, 3), True, source='mine.npz'
-    )
-  for part in ('mine.npz', POSITIONS, f'{tokens} patches', '2 by 3'):
+    adapt.resize_position_embedding(embedding, (2, 3), True)
+  for part in (f'found {tokens} patches', 'expected one or 2 by 3'):
     assert part in str(caught.value)
+
+
+def test_grid_that_is_not_square_is_listed_with_the_other_misfits(edited_file):
+  def spoil(params):
+    params[POSITIONS] = params[POSITIONS][:, :-3]
+    params['embedding/bias'] = np.zeros(47)
+
+  path = edited_file(spoil)
+  assert error_of(path, 'mini-vit', 64, 10).splitlines()[1:4] == [
+    '  other shape (2):',
+    f'    {POSITIONS}: found 61 patches, which is no square grid, expected one '
+    'or 8 by 8; set the image size that the file was made for',
+    '    embedding/bias: found (47,), expected (48,)',
+  ]
 
 
 @pytest.mark.parametrize(('name', 'size', 'slots'), [

@@ -1,16 +1,21 @@
 """Which AugReg file a model's name stands for."""
 
 import csv
+import sys
 
+import file_server
 import pytest
+from file_server import Answer
 from ml_collections import ConfigDict
 
 from vit_jax import errors
 from vit_jax.checkpoints import augreg
+from vit_jax.checkpoints.remote import download
 
-# As published, with a row for each fine-tuning of each file.
+# As published (the original's notebook prints them), with a row for each
+# fine-tuning of each file.
 COLUMNS = [
-  *('name', 'ds', 'lr', 'aug', 'wd', 'do', 'sd'),
+  *('name', 'ds', 'epochs', 'lr', 'aug', 'wd', 'do', 'sd'),
   *('best_val', 'final_val', 'final_test'),
   *('adapt_ds', 'adapt_lr', 'adapt_steps', 'adapt_resolution'),
   *('adapt_final_val', 'adapt_final_test', 'params', 'infer_samples_per_sec'),
@@ -33,6 +38,8 @@ ROWS = [
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
   monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'cache'))
+  monkeypatch.setenv('VIT_JAX_OFFLINE', '1')
+  monkeypatch.setitem(sys.modules, 'gcsfs.core', None)
   (tmp_path / 'cache').mkdir()
   return tmp_path / 'cache'
 
@@ -44,7 +51,8 @@ def write_index(directory, rows=ROWS, columns=COLUMNS):
     for filename, ds, final_val, adapt_final_val in rows:
       writer.writerow(
         {
-          'name': filename.split('-')[0],
+          'name': filename.split('-')[0].replace('_', '/'),
+          'epochs': '300',
           'ds': ds,
           'best_val': '0.99',
           'final_val': final_val,
@@ -53,6 +61,10 @@ def write_index(directory, rows=ROWS, columns=COLUMNS):
           'adapt_filename': f'{filename}--cifar10-steps_10k-lr_0.01-res_224',
         }
       )
+
+
+def test_index_has_the_published_columns():
+  assert len(COLUMNS) == 21
 
 
 def test_model_stands_for_its_best_file_of_imagenet21k(tmp_path):
@@ -78,10 +90,57 @@ def test_weights_in_person_need_no_index(tmp_path):
   assert augreg.file_name('R_Ti_16', str(tmp_path)) == 'R_Ti_16'
 
 
-def test_missing_index_says_how_to_fetch_it(cache):
+@pytest.mark.parametrize(
+  'directory', ['hf://me/mine', 'https://example.org/w.npz', 'mine.safetensors']
+)
+def test_weights_that_have_an_address_need_no_index(directory):
+  assert augreg.file_name('R_Ti_16', directory) == 'R_Ti_16'
+
+
+def test_run_that_is_not_finished_needs_no_index(tmp_path):
+  (tmp_path / 'checkpoints').mkdir()
+  assert augreg.file_name('R_Ti_16', str(tmp_path)) == 'R_Ti_16'
+
+
+@pytest.mark.parametrize('directory', ['gs://vit_models/augreg', 'augreg', '.'])
+def test_index_is_fetched_once(tmp_path, monkeypatch, directory):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+  monkeypatch.setattr(download, '_silent_hosts', {})
+  (tmp_path / 'made').mkdir()
+  write_index(tmp_path / 'made')
+  content = (tmp_path / 'made' / 'index.csv').read_bytes()
+  with file_server.serve() as server:
+    monkeypatch.setenv('STORAGE_EMULATOR_HOST', server.address)
+    server.give('/vit_models/augreg/index.csv', Answer(content))
+    for _ in range(2):
+      assert augreg.file_name('R_Ti_16', directory, offline=False) == BEST
+    assert len(server.requests) == 1
+
+
+def test_without_an_index_the_table_names_a_file_on_the_hub(caplog):
+  with caplog.at_level('WARNING', 'absl'):
+    assert augreg.file_name('R_Ti_16', 'gs://vit_models/augreg') == BEST
+    assert f'R_Ti_16 stands for {BEST}. Looked' in caplog.text
+    assert 'gs://vit_models/augreg/index.csv: offline' in caplog.text
+    name = augreg.file_name('L_16', 'gs://vit_models/augreg')
+  assert name == 'L_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.1-sd_0.1'
+  assert f'{name} (the best one is L_16-i21k-300ep-lr_0.001-aug_strong1' in (
+    caplog.text
+  )
+
+
+def test_best_file_that_is_here_goes_before_one_on_the_hub(tmp_path):
+  best = 'L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0'
+  (tmp_path / f'{best}.npz').touch()
+  assert augreg.file_name('L_16', str(tmp_path)) == best
+
+
+def test_missing_index_of_a_model_that_is_not_in_the_table(cache):
   with pytest.raises(errors.CheckpointNotFoundError) as caught:
-    augreg.file_name('R_Ti_16', 'gs://vit_models/augreg')
-  assert f'-o {cache}/index.csv https://' in str(caught.value)
+    augreg.file_name('R26_B_32', 'gs://vit_models/augreg')
+  target = cache / 'storage.googleapis.com/vit_models/augreg/index.csv'
+  assert f'-o {target} https://' in str(caught.value)
   assert '/vit_models/augreg/index.csv' in str(caught.value)
 
 

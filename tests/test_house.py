@@ -22,7 +22,16 @@ TESTS = sorted((ROOT / 'tests').glob('*.py'))
 # stands in no group is a new part: give it its place here.
 GROUPS = (
   {'main'},
-  {'attention', 'evaluate', 'figures', 'predict', 'train', 'train_step'},
+  {
+    'attention',
+    'convert',
+    'evaluate',
+    'figures',
+    'inspection',
+    'predict',
+    'train',
+    'train_step',
+  },
   {
     'checkpoints',
     'config_checks',
@@ -39,6 +48,7 @@ GROUPS = (
 )
 # And these within a group.
 NEIGHBOURS = {
+  ('convert', 'inspection'),
   ('train', 'evaluate'),
   ('train', 'figures'),
   ('train', 'train_step'),
@@ -50,6 +60,7 @@ DISTRIBUTIONS = {
   'absl': 'absl-py',
   'cv2': 'opencv-python-headless',
   'google': 'protobuf',
+  'huggingface_hub': 'huggingface-hub',
   'orbax': 'orbax-checkpoint',
   'sklearn': 'scikit-learn',
 }

@@ -1,25 +1,35 @@
-"""Where weights are looked for, and what is said when they aren't there."""
+"""Where weights are looked for, in which order, and what is taken for what."""
 
+import hashlib
 import pathlib
-import shlex
+import subprocess
+import sys
 
+import file_server
 import numpy as np
 import pytest
+from file_server import CONTENT, ON_HUB, Answer, give_on_hub
 
 import vit_jax
 from vit_jax import checkpoints, errors
+from vit_jax.checkpoints import published
 from vit_jax.checkpoints.locate import cache_dir, locate, locate_file
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-  """An empty cache and an empty working directory."""
-  monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'cache'))
-  (tmp_path / 'work').mkdir()
-  monkeypatch.chdir(tmp_path / 'work')
-  return tmp_path / 'cache'
+  """An empty cache and an empty working directory; nothing is contacted."""
+  return file_server.isolate(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def server(monkeypatch):
+  """A server in place of Google's storage and of Hugging Face."""
+  with file_server.stand_in(monkeypatch) as running:
+    yield running
 
 
 def touch(path: pathlib.Path) -> str:
@@ -28,23 +38,16 @@ def touch(path: pathlib.Path) -> str:
   return str(path)
 
 
-def error_of(*args) -> str:
+def error_of(*args, **kwargs) -> str:
   with pytest.raises(errors.CheckpointNotFoundError) as caught:
-    locate(*args)
+    locate(*args, **kwargs)
   return str(caught.value)
 
 
-def fetch_of(text: str) -> tuple[str, str]:
-  """Returns the file and the address of the command in an error."""
-  (line,) = (line for line in text.splitlines() if 'curl' in line)
-  *options, target, address = shlex.split(line)
-  assert options == ['curl', '-fL', '--create-dirs', '-o']
-  return target, address
-
-
 @pytest.mark.parametrize('kind', [str, pathlib.Path])
-def test_path(tmp_path, kind):
-  path = touch(tmp_path / 'weights' / 'ViT-B_16.npz')
+@pytest.mark.parametrize('file', ['ViT-B_16.npz', 'model.safetensors'])
+def test_path(tmp_path, kind, file):
+  path = touch(tmp_path / 'weights' / file)
   assert locate(kind(path)) == path
 
 
@@ -61,8 +64,9 @@ def test_home(tmp_path, monkeypatch):
 
 
 def test_run_directory(tmp_path):
-  path = touch(tmp_path / 'runs' / 'vit' / 'tiny,digits' / 'model.npz')
-  assert locate(tmp_path / 'runs' / 'vit' / 'tiny,digits') == path
+  run = tmp_path / 'runs' / 'vit' / 'tiny,digits'
+  path = touch(run / 'model.npz')
+  assert locate(run) == path
 
 
 def test_directory_is_a_run(tmp_path):
@@ -70,13 +74,25 @@ def test_directory_is_a_run(tmp_path):
   assert locate('ViT-B_16', tmp_path / 'runs') == path
 
 
-def test_directory_is_the_file(tmp_path):
-  path = touch(tmp_path / 'mine.npz')
-  assert locate('ViT-B_16', tmp_path / 'mine.npz') == path
+def test_run_that_is_not_finished(tmp_path):
+  run = tmp_path / 'run'
+  (run / 'checkpoints').mkdir(parents=True)
+  assert str(run / 'checkpoints') in error_of(run)
+  touch(run / 'checkpoints' / '200' / '_METADATA')
+  assert locate(run) == locate('tiny', run) == str(run)
+  path = touch(run / 'model.npz')
+  assert locate(run) == path
+
+
+@pytest.mark.parametrize('file', ['mine.npz', 'mine.safetensors'])
+def test_directory_is_the_file(tmp_path, file):
+  path = touch(tmp_path / file)
+  assert locate('ViT-B_16', tmp_path / file) == path
 
 
 def test_weights_that_lie_around_are_not_taken_for_named_ones(cache):
   touch(pathlib.Path('model.npz'))
+  touch(pathlib.Path('checkpoints/200/_METADATA'))
   path = touch(cache / 'ViT-B_16.npz')
   assert locate('ViT-B_16') == path
 
@@ -87,6 +103,11 @@ def test_name_in_the_directory(tmp_path, name):
   assert locate(name, str(tmp_path / 'pretrained')) == path
 
 
+def test_other_format_in_the_directory(tmp_path):
+  path = touch(tmp_path / 'pretrained' / 'ViT-B_16.safetensors')
+  assert locate('ViT-B_16', tmp_path / 'pretrained') == path
+
+
 @pytest.mark.parametrize('directory', ['.', 'gs://vit_models/imagenet21k'])
 @pytest.mark.parametrize('name', ['R_Ti_16-lr_0.001', 'augreg/S_16.npz'])
 def test_name_in_the_cache(cache, name, directory):
@@ -94,92 +115,181 @@ def test_name_in_the_cache(cache, name, directory):
   assert locate(name, directory) == path
 
 
-def test_order_of_the_places(cache, tmp_path):
-  directory = tmp_path / 'pretrained'
-  cached = touch(cache / 'b16.npz')
-  assert locate('b16', str(directory)) == cached
-  named = touch(directory / 'b16.npz')
-  assert locate('b16', str(directory)) == named
-  touch(tmp_path / 'work' / 'b16')
-  assert locate('b16', str(directory)) == 'b16'
+@pytest.mark.parametrize(
+  'directory', ['gs://vit_models/sam', 'sam', 'https://example.org/w']
+)
+def test_file_of_unknown_origin_is_not_taken_for_another(cache, directory):
+  touch(cache / 'ViT-B_16.npz')
+  assert 'offline' in error_of('ViT-B_16', directory)
+  assert 'offline' in error_of('sam/ViT-B_16')
 
 
-def test_directory_without_weights_is_passed_over(cache):
-  pathlib.Path('ViT-B_16').mkdir()
-  text = error_of('ViT-B_16')
-  assert '\n  ViT-B_16/model.npz\n' in text
-  path = touch(cache / 'ViT-B_16.npz')
-  assert locate('ViT-B_16') == path
+def test_upstreams_do_not_mix(cache):
+  touch(cache / 'storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz')
+  assert 'offline' in error_of('ViT-B_16', 'sam')
+  sam = touch(cache / 'storage.googleapis.com/vit_models/sam/ViT-B_16.npz')
+  for name, directory in (
+    ('ViT-B_16', 'sam'),
+    ('ViT-B_16.npz', 'gs://vit_models/sam/'),
+    ('sam/ViT-B_16', '.'),
+    ('sam/ViT-B_16', 'gs://vit_models'),
+    ('gs://vit_models/sam/ViT-B_16.npz', '.'),
+    (f'{BUCKET}/sam/ViT-B_16.npz', '.'),
+    ('ViT-L_16', 'gs://vit_models/sam/ViT-B_16.npz'),
+  ):
+    assert locate(name, directory) == sam
+  assert locate('ViT-B_16').endswith('/imagenet21k/ViT-B_16.npz')
 
 
-def test_error_lists_all_places(cache, tmp_path):
-  text = error_of('ViT-B_16', str(tmp_path / 'pretrained'))
-  assert text.splitlines()[:6] == [
-    "No weights for 'ViT-B_16'. Looked at:",
-    '  ViT-B_16',
-    '  ViT-B_16/model.npz',
-    f'  {tmp_path}/pretrained/ViT-B_16.npz',
-    f'  {tmp_path}/pretrained/model.npz',
-    f'  {cache}/ViT-B_16.npz',
-  ]
-  assert '--config.pretrained_dir=' in text
+def test_order_of_the_places(server, cache, tmp_path):
+  give_on_hub(server, ON_HUB)
+  hub = locate('ViT-B_16', tmp_path / 'weights')
+  assert hub == f'{cache}/huggingface.co/{ON_HUB}/main/model.safetensors'
+  server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(CONTENT))
+  pathlib.Path(hub).unlink()
+  google = locate('ViT-B_16', tmp_path / 'weights')
+  assert google == (
+    f'{cache}/storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
+  )
+  server.requests.clear()
+  flat = touch(cache / 'ViT-B_16.npz')
+  assert locate('ViT-B_16', tmp_path / 'weights') == flat
+  named = touch(tmp_path / 'weights' / 'ViT-B_16.npz')
+  assert locate('ViT-B_16', tmp_path / 'weights') == named
+  touch(tmp_path / 'work' / 'ViT-B_16')
+  assert locate('ViT-B_16', tmp_path / 'weights') == 'ViT-B_16'
+  assert not server.requests
 
 
-@pytest.mark.parametrize(('name', 'directory', 'address'), [
-  ('ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
-  ('R50+ViT-B_16', '/pre', f'{BUCKET}/imagenet21k/R50+ViT-B_16.npz'),
-  ('weights/ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
-  ('S_16-i21k-300ep', '/pre', f'{BUCKET}/augreg/S_16-i21k-300ep.npz'),
-  ('ViT-B_16', 'gs://vit_models/sam', f'{BUCKET}/sam/ViT-B_16.npz'),
-  ('Ti_16-s_0', 'gs://vit_models/augreg/', f'{BUCKET}/augreg/Ti_16-s_0.npz'),
-  ('augreg/S_16', 'gs://vit_models', f'{BUCKET}/augreg/S_16.npz'),
-  ('gs://vit_models/sam/ViT-L_16.npz', '.', f'{BUCKET}/sam/ViT-L_16.npz'),
-  ('b16', 'https://example.org/w', 'https://example.org/w/b16.npz'),
+def test_what_is_cached_from_the_hub_spares_the_bucket(server, cache):
+  path = touch(cache / f'huggingface.co/{ON_HUB}/main/model.safetensors')
+  assert locate('ViT-B_16', 'gs://vit_models/imagenet21k') == path
+  assert not server.requests
+
+
+@pytest.mark.parametrize('name', [
+  'gs://vit_models/imagenet21k/ViT-B_16.npz',
+  'imagenet21k/ViT-B_16',
 ])  # fmt: skip
-def test_what_the_command_fetches_is_then_found(name, directory, address):
-  target, found = fetch_of(error_of(name, directory))
-  assert found == address
-  path = touch(pathlib.Path(target))
-  assert locate(name, directory) == path
+def test_refused_by_the_bucket_and_had_from_the_hub(server, name, caplog):
+  server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(status=403))
+  give_on_hub(server, ON_HUB)
+  with caplog.at_level('INFO', 'absl'):
+    path = locate(name)
+  assert pathlib.Path(path).read_bytes() == CONTENT
+  assert f'{path}, from hf://{ON_HUB}' in caplog.text
 
 
-@pytest.mark.parametrize('name', ["it's-i21k-mine", '$HOME-i1k-; ls'])
-def test_command_is_safe_to_paste(name, cache):
-  target, address = fetch_of(error_of(name))
-  assert target == f'{cache}/{name}.npz'
-  assert address == f'{BUCKET}/augreg/{name}.npz'
+def test_stand_in_for_the_best_weights_is_told(server, caplog):
+  give_on_hub(server, 'timm/vit_large_patch16_224.augreg_in21k')
+  with caplog.at_level('WARNING', 'absl'):
+    locate('augreg/L_16')
+  assert (
+    'aug_strong1-wd_0.1-do_0.0-sd_0.0.npz, are not to be had' in caplog.text
+  )
 
 
-@pytest.mark.parametrize('directory', ['.', 'gs://vit_models/imagenet21k'])
-@pytest.mark.parametrize('name', ['tiny', 'ViT-Ti_16', 'x'])
-def test_no_command_for_what_was_never_published(name, directory, tmp_path):
-  text = error_of(name, directory)
-  assert 'curl' not in text
-  assert 'configs/augreg.py:Ti_16' in text
-  assert '--config.pretrained_dir=)' in text
+@pytest.mark.parametrize(('name', 'directory', 'path'), [
+  ('{}/a/b.npz', '.', '/a/b.npz'),
+  ('b', '{}/a', '/a/b.npz'),
+  ('b.safetensors', '{}/a/', '/a/b.safetensors'),
+  ('b', '{}/a', '/a/b.safetensors'),
+  ('x', '{}/a/b.npz', '/a/b.npz'),
+  ('sam/x', '{}/w', '/w/sam/x.npz'),
+  ('gs://mine/a/b.npz', '.', '/mine/a/b.npz'),
+  ('b', 'gs://mine/a', '/mine/a/b.npz'),
+  ('gs://mine/a+b/c d.npz', '.', '/mine/a+b/c d.npz'),
+])  # fmt: skip
+def test_addresses(server, cache, name, directory, path):
+  server.give(path, Answer(CONTENT))
+  found = locate(name.format(server.address), directory.format(server.address))
+  assert pathlib.Path(found).read_bytes() == CONTENT
+  assert found.startswith(f'{cache}/') and found.endswith(path)
+  server.requests.clear()
+  again = locate(name.format(server.address), directory.format(server.address))
+  assert again == found
+  assert not server.requests
 
 
-def test_absolute_path_is_fetched_to_where_it_was_looked_for(tmp_path):
-  path = tmp_path / 'weights' / 'ViT-B_16.npz'
-  text = error_of(path)
-  assert fetch_of(text)[0] == str(path)
-  assert text.count(f'\n  {path}\n') == 1
+def test_addresses_as_pathlib_leaves_them(server):
+  give_on_hub(server, 'me/mine')
+  url = server.give('/a/b.npz', Answer(CONTENT))
+  assert locate(pathlib.Path(url)) == locate(url)
+  assert locate('x', pathlib.Path('hf://me/mine')) == locate('hf://me/mine')
 
 
-def test_file_beside_the_weights(cache, tmp_path):
+def test_directory_on_the_hub(server):
+  give_on_hub(server, 'me/mine')
+  assert locate('ViT-B_16', 'hf://me/mine') == locate('hf://me/mine')
+
+
+def test_files_with_the_same_name_keep_apart(server, cache):
+  one = server.give('/get', Answer(b'one')) + '?file=1.npz'
+  two = one.replace('1.npz', '2.npz')
+  first = locate(one)
+  server.give('/get', Answer(b'two'))
+  assert pathlib.Path(locate(two)).read_bytes() == b'two'
+  assert pathlib.Path(first).read_bytes() == b'one'
+
+
+def test_address_can_not_leave_the_cache(server, cache):
+  url = server.give('/../../evil.npz', Answer(CONTENT))
+  with pytest.raises(errors.CheckpointNotFoundError):
+    locate('gs://../../../evil.npz')
+  for address in (url, url.replace('..', '%2e%2e')):
+    try:
+      assert pathlib.Path(locate(address)).resolve().is_relative_to(cache)
+    except errors.CheckpointNotFoundError:
+      continue
+
+
+def test_sum_is_checked(server, cache):
+  url = server.give('/w.npz', Answer(CONTENT))
+  text = error_of(f'{url}#sha256={"0" * 64}')
+  assert f'wrong sha256: expected {"0" * 64}, got {SHA256}' in text
+  assert not list(cache.rglob('w.npz'))
+  path = locate(f'{url}#sha256={SHA256.upper()}')
+  assert locate('any', f'{url}#sha256={SHA256}') == path
+
+
+def test_sum_of_a_file_is_not_asked_of_its_conversion(server):
+  give_on_hub(server, ON_HUB)
+  text = error_of(f'gs://vit_models/imagenet21k/ViT-B_16.npz#sha256={SHA256}')
+  assert 'hf://timm' not in text and 'HTTP 404' in text
+
+
+def test_cached_file_with_a_wrong_sum_is_fetched_again(server):
+  url = server.give('/w.npz', Answer(CONTENT))
+  path = pathlib.Path(locate(url))
+  path.write_bytes(b'damaged')
+  assert locate(f'{url}#sha256={SHA256}') == str(path)
+  assert path.read_bytes() == CONTENT
+
+
+def test_file_of_the_user_with_a_wrong_sum_is_left_alone(tmp_path):
+  path = touch(tmp_path / 'mine.npz')
+  text = error_of(f'{path}#sha256={"0" * 64}')
+  assert f'{path}: wrong sha256' in text
+  assert pathlib.Path(path).exists()
+
+
+def test_file_beside_the_weights(server, cache, tmp_path):
   directory = tmp_path / 'augreg'
-  for place in (directory, 'gs://vit_models/augreg'):
-    with pytest.raises(errors.CheckpointNotFoundError) as caught:
-      locate_file('index.csv', place)
-    target, address = fetch_of(str(caught.value))
-    assert target == str(cache / 'index.csv')
-    assert address == f'{BUCKET}/augreg/index.csv'
-  assert f'\n  {directory}/index.csv\n' not in str(caught.value)
+  with pytest.raises(errors.CheckpointNotFoundError) as caught:
+    locate_file('index.csv', directory)
+  assert f'\n  {directory}/index.csv\n' in str(caught.value)
+  assert 'gs://vit_models/augreg/index.csv: HTTP 404' in str(caught.value)
+  server.give('/vit_models/augreg/index.csv', Answer(CONTENT))
+  for place in (directory, 'augreg', 'gs://vit_models/augreg'):
+    fetched = locate_file('index.csv', place)
+    assert fetched.endswith('googleapis.com/vit_models/augreg/index.csv')
   cached = touch(cache / 'index.csv')
   assert locate_file('index.csv', directory) == cached
   beside = touch(directory / 'index.csv')
   assert locate_file('index.csv', directory) == beside
   assert locate_file('index.csv', 'gs://vit_models/augreg') == cached
+  url = server.give('/w/index.csv', Answer(CONTENT)).removesuffix('/index.csv')
+  assert locate_file('index.csv', url).endswith('/w/index.csv')
 
 
 @pytest.mark.parametrize('value', [None, ''])
@@ -197,7 +307,26 @@ def test_pretrained_name_is_located(cache):
   with pytest.raises(errors.CheckpointNotFoundError, match='Looked at'):
     checkpoints.load_pretrained('tiny', model, 8)
   cache.mkdir()
-  checkpoints.save_params({'x': np.zeros((1, 1, 64))}, cache / 'tiny.npz')
-  with pytest.raises(errors.CheckpointError, match='missing') as caught:
+  checkpoints.save_params({'cls': np.zeros((1, 1, 64))}, cache / 'tiny.npz')
+  with pytest.raises(errors.CheckpointError) as caught:
     checkpoints.load_pretrained('tiny', model, 8)
   assert str(cache / 'tiny.npz') in str(caught.value)
+
+
+def test_import_is_light():
+  code = (
+    'import sys; from vit_jax.checkpoints import locate, augreg; '
+    'print(*sorted(sys.modules))'
+  )
+  root = pathlib.Path(vit_jax.__file__).parents[1]
+  loaded = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=root, capture_output=True, text=True, check=True,
+  ).stdout.split()  # fmt: skip
+  assert 'vit_jax.checkpoints.locate' in loaded
+  heavy = {'requests', 'urllib3', 'huggingface_hub', 'filelock', 'rich', 'jax'}
+  assert not heavy & {*loaded}
+
+
+def test_default_upstreams_are_in_the_table():
+  assert set(published.DEFAULT_UPSTREAMS) <= set(published.PUBLISHED)

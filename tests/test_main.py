@@ -132,13 +132,15 @@ def test_missing_weights_are_named_with_the_command(tmp_path):
     '--config.pp.crop=32',
     cwd=tmp_path,
   ).splitlines()
-  cached = f'{os.environ["VIT_JAX_CACHE"]}/ViT-B_16.npz'
+  file = 'vit_models/imagenet21k/ViT-B_16.npz'
+  cached = f'{os.environ["VIT_JAX_CACHE"]}/storage.googleapis.com/{file}'
   assert "No weights for 'ViT-B_16'" in text[0]
   assert f'  {cached}' in text
+  assert f'  gs://{file}: offline' in text
   (fetch,) = (line for line in text if 'curl' in line)
   assert fetch.split()[-2:] == [
     cached,
-    'https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz',
+    f'https://storage.googleapis.com/{file}',
   ]
   assert {p.name for p in tmp_path.iterdir()} <= {'data', 'runs'}
 

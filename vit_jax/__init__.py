@@ -15,8 +15,8 @@ __version__ = '0.1.0'
 _PUBLIC = {
   'create_model': 'vit_jax.models',
   'model_config': 'vit_jax.models.variants',
-  'load_params': 'vit_jax.checkpoints.npz',
-  'save_params': 'vit_jax.checkpoints.npz',
+  'load_params': 'vit_jax.checkpoints',
+  'save_params': 'vit_jax.checkpoints',
   'load_pretrained': 'vit_jax.checkpoints',
 }
 _MODULES = ('checkpoints', 'data', 'errors', 'models')

@@ -19,7 +19,6 @@ from vit_jax import (
   progress,
   sharding,
 )
-from vit_jax.checkpoints import augreg
 from vit_jax.data import augment, pipeline, sources
 from vit_jax.workdir import Workdir
 
@@ -145,17 +144,13 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
     )
   mesh = sharding.make_mesh()
   config_checks.check_config(config, mesh.size)
-  weights = str(run.model) if is_run else augreg.weights_name(config)
+  weights = str(run.model) if is_run else checkpoints.locate_weights(config)
   source = sources.load_source(config, config.pp.test)
   model = models.create_model(
     config.model, num_classes=source.num_classes, dtype=config.dtype
   )
   params = checkpoints.load_pretrained(
-    weights,
-    model,
-    config.pp.crop,
-    directory='.' if is_run else config.pretrained_dir,
-    fresh_head=False,
+    weights, model, config.pp.crop, fresh_head=False
   )
   batches = pipeline.eval_batches(
     config, source, jax.process_index(), jax.process_count()
@@ -168,11 +163,10 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
     mesh,
     prefix='test/',
   )
-  where = '' if is_run else f' in {config.pretrained_dir}'
   if jax.process_index() == 0:
     progress.print_summary(
       {
-        'weights': weights + where,
+        'weights': weights,
         'data': f'{source.name} ({source.split}), {len(source):,} examples',
         'metrics': progress.format_metrics(metrics),
       }

@@ -18,7 +18,6 @@ from vit_jax import (
   progress,
   sharding,
 )
-from vit_jax.checkpoints import augreg
 from vit_jax.checkpoints.state import (
   Standing,
   StateCheckpoints,
@@ -222,13 +221,12 @@ def _all_finite(params: Any) -> jax.Array:
 def _fresh_state(config, model, tx, key, shardings) -> TrainState:
   """Returns the state before step 1, from a file or from the key alone."""
   if config.pretrained_dir:
+    path = checkpoints.locate_weights(config)
+    if jax.process_index() == 0:
+      print(f'Starts from {path}')
     params = checkpoints.load_pretrained(
-      augreg.weights_name(config),
-      model,
-      config.pp.crop,
-      directory=config.pretrained_dir,
+      path, model, config.pp.crop, shardings=shardings.params
     )
-    params = jax.device_put(params, shardings.params)
   else:
     params = jax.jit(
       lambda key: init_params(model, key, config.pp.crop),

@@ -4,8 +4,10 @@ import csv
 import pathlib
 from typing import Any
 
+from absl import logging
+
 from vit_jax import errors
-from vit_jax.checkpoints import locate
+from vit_jax.checkpoints import locate, published
 
 _COLUMNS = {'ds', 'filename', 'final_val'}
 
@@ -14,15 +16,21 @@ def weights_name(config: Any) -> str:
   """Returns the name of the weights that a config starts from.
 
   Args:
-    config: with `model.model_name`, and `model_or_filename` and
-      `pretrained_dir`, for which see `file_name`.
+    config: with `model.model_name`, and `model_or_filename`, `pretrained_dir`
+      and perhaps `offline`, for which see `file_name`.
   """
   if config.model_or_filename:
-    return file_name(config.model_or_filename, config.pretrained_dir)
+    return file_name(
+      config.model_or_filename,
+      config.pretrained_dir,
+      offline=config.get('offline') or None,
+    )
   return config.model.model_name
 
 
-def file_name(model_or_file: str, directory: str) -> str:
+def file_name(
+  model_or_file: str, directory: str, *, offline: bool | None = None
+) -> str:
   """Returns the name, without '.npz', of the file to fine-tune from.
 
   Args:
@@ -30,19 +38,23 @@ def file_name(model_or_file: str, directory: str) -> str:
       the model's alone, such as 'R_Ti_16', which stands for the file of that
       model that was pretrained on ImageNet-21k for 300 epochs and has the best
       accuracy on its validation set (`final_val` in `index.csv`).
-    directory: where `index.csv` is looked for, and then in the cache. Where it
-      is an `.npz` file or a run directory, that is what will be found,
-      whatever its name, and no index is needed.
+    directory: where `index.csv` is looked for, and then in the cache and the
+      bucket. Where it is a weight file, a run directory or on Hugging Face,
+      that is what will be found, whatever its name, and no index is needed.
+      Where there is no index, the table in `published` names the file.
+    offline: as in `locate.locate`.
 
   Raises:
-    CheckpointNotFoundError: there is no `index.csv`.
-    CheckpointError: it is damaged or has no file of that model.
+    CheckpointNotFoundError: there is no `index.csv`, and the table has no file
+      of that model.
+    CheckpointError: the index is damaged or has no file of that model.
   """
-  place = pathlib.Path(directory).expanduser()
-  is_weights = place.suffix == '.npz' or (place / 'model.npz').is_file()
-  if '-' in model_or_file or is_weights:
-    return model_or_file.removesuffix('.npz')
-  path = locate.locate_file('index.csv', directory)
+  if '-' in model_or_file or _is_weights(directory):
+    return published.without_suffix(model_or_file)
+  try:
+    path = locate.locate_file('index.csv', directory, offline=offline)
+  except errors.CheckpointNotFoundError as error:
+    return _from_table(model_or_file, directory, error)
   rows = [
     row
     for row in _read_index(path)
@@ -55,6 +67,39 @@ def file_name(model_or_file: str, directory: str) -> str:
       'i21k. Name a file: --config configs/augreg.py:FILE_NAME.'
     )
   return max(rows, key=lambda row: row['final_val'])['filename']
+
+
+def _is_weights(directory: str) -> bool:
+  """Whether a directory gives the same weights for every name."""
+  place = pathlib.Path(directory).expanduser()
+  is_file = directory.partition('#')[0].endswith(('.npz', '.safetensors'))
+  is_run = (place / 'model.npz').is_file() or (place / 'checkpoints').is_dir()
+  return is_file or is_run or directory.startswith('hf://')
+
+
+def _from_table(
+  model: str, directory: str, error: errors.CheckpointNotFoundError
+) -> str:
+  """Returns the file of a model where there is no index to ask."""
+  options = published.augreg_files(model)
+  if not options:
+    raise error
+  here = [name for name in options if locate.find_local(name, directory)]
+  # The last one is on Hugging Face too, the best one may be in the bucket only.
+  chosen = here[0] if here else options[-1]
+  places = '\n'.join(
+    line
+    for line in str(error).splitlines()
+    if line[:3] in ('  /', '  g', '  h')
+  )
+  logging.warning(
+    'No index.csv of the AugReg files; %s stands for %s%s. Looked at:\n%s',
+    model,
+    chosen,
+    '' if chosen == options[0] else f' (the best one is {options[0]})',
+    places,
+  )
+  return chosen
 
 
 def _read_index(path: str) -> list[dict[str, Any]]:

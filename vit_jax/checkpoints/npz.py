@@ -1,38 +1,33 @@
-"""Reads and writes Google's `.npz` weight files.
+"""Reads `.npz` files by their headers, and writes them.
 
-The keys on disk are the paths of the parameter tree in the numbering of Flax's
-first API, which the published files were written with. Renaming those few keys
-is all that reading and writing do; fitting to a model is `adapt`'s work.
+An `.npz` file is a zip archive of `.npy` files. Everything that its headers
+claim is compared with the size of the file before memory is taken, and nothing
+is ever unpickled.
 """
 
 import contextlib
+import io
+import math
 import os
-import pathlib
-import re
+import struct
+import threading
+import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
-from flax import traverse_util
 
 from vit_jax import errors
+from vit_jax.checkpoints.arrays import (
+  DamagedArrayError,
+  StoredArray,
+  StoredFile,
+  aligned_bytes,
+)
 
-# Inside an encoder block, first-API numbering -> current numbering. The first
-# API counted all children together, the current one counts each class.
-_CURRENT_NAMES = {
-  'LayerNorm_0': 'LayerNorm_0',
-  'MultiHeadDotProductAttention_1': 'MultiHeadDotProductAttention_0',
-  'LayerNorm_2': 'LayerNorm_1',
-  'MlpBlock_3': 'MlpBlock_0',
-}
-_LEGACY_NAMES = {new: old for old, new in _CURRENT_NAMES.items()}
-_BLOCK_KEY = re.compile(r'(.*/)?(encoderblock_\d+)/([^/]+)/(.+)')
-_GROUP_NORM_KEY = re.compile(r'(.*/)?gn(\d+|_root|_proj)/(scale|bias)')
-# Training states keep the weights below one of these.
-_PREFIXES = ('opt/target/', 'params/')
 # What a flipped or missing byte surfaces as, depending on where it is.
 _DAMAGE = (
   ValueError,
@@ -40,162 +35,198 @@ _DAMAGE = (
   EOFError,
   RuntimeError,
   MemoryError,
+  KeyError,
+  struct.error,
   zipfile.BadZipFile,
   zlib.error,
 )
+# Weights hardly compress; the zeros of a fresh optimiser do, but they are few.
+_MAX_RATIO = 16
+_ALWAYS_ALLOWED = 1 << 24  # Bytes; a ratio says little of a tiny file.
+_MAX_HEADER_SIZE = 1 << 14  # Of an array; numpy reads no more either.
+_HEADER_READERS = {
+  (1, 0): np.lib.format.read_array_header_1_0,
+  (2, 0): np.lib.format.read_array_header_2_0,
+  (3, 0): np.lib.format.read_array_header_2_0,  # UTF-8, which nobody needs.
+}
+# Signature, flags, lengths of the name and of what follows it.
+_LOCAL_HEADER = struct.Struct('<4s2xH18x2H')
+_IS_UTF8 = 0x800
 
 
-def load_params(path: str | os.PathLike) -> dict[str, Any]:
-  """Reads a weight file into the model's names and shapes, nothing adapted.
-
-  Args:
-    path: a local `.npz` file: a published one, one with optimiser state around
-      the weights, or one from `save_params`.
-
-  Returns:
-    The nested parameter dict, numpy arrays in the dtype of the file.
+@contextlib.contextmanager
+def open_npz(path: str | os.PathLike) -> Iterator[StoredFile]:
+  """Opens an `.npz` file; its headers are read and checked, its values are not.
 
   Raises:
-    CheckpointNotFoundError: there is no such file.
-    CheckpointError: the file is not a readable `.npz` of plain arrays.
+    CheckpointError: it is not a readable archive of plain arrays, or claims
+      sizes that it can't have; the text lists all that is wrong.
   """
   path = os.fspath(path)
-  flat = _rename_to_current(_without_optimizer(_read(path)), path)
-  flat = {
-    key: value.reshape(-1)
-    if _GROUP_NORM_KEY.fullmatch(key) and value.shape[:-1] == (1, 1, 1)
-    else value
-    for key, value in flat.items()
-  }
-  return traverse_util.unflatten_dict(flat, sep='/')
-
-
-def save_params(params: Mapping[str, Any], path: str | os.PathLike) -> None:
-  """Writes parameters in Google's layout, which the original and timm load.
-
-  The file appears whole or not at all, and `load_params` gives back the same
-  bits.
-
-  Args:
-    params: the nested parameter dict of a ViT or hybrid.
-    path: where to write; the name should end in `.npz`.
-
-  Raises:
-    CheckpointError: a value is not an array of numbers, or the file can't be
-      written.
-  """
-  flat = traverse_util.flatten_dict(dict(params), sep='/')
-  arrays = {}
-  for key, value in flat.items():
-    value = np.asarray(value)
-    if value.dtype.hasobject:
+  with contextlib.ExitStack() as stack:
+    try:
+      # One to read arrays from directly, and one of zipfile's own.
+      file = stack.enter_context(open(path, 'rb'))
+      archive = stack.enter_context(zipfile.ZipFile(path))
+      _check_sizes(archive, os.path.getsize(path), path)
+    except errors.CheckpointError:
+      raise
+    except _DAMAGE as error:
       raise errors.CheckpointError(
-        f'{os.fspath(path)}: not written, {key} is a '
-        f'{type(flat[key]).__name__}, expected an array of numbers.'
-      )
-    if _GROUP_NORM_KEY.fullmatch(key):
-      value = value.reshape(1, 1, 1, -1)
-    arrays[_rename(key, _LEGACY_NAMES)] = value
-  partial = f'{os.fspath(path)}.partial'
-  try:
-    with open(partial, 'wb') as file:
-      np.savez(file, **arrays)
-    os.replace(partial, path)
-  except OSError as error:
-    raise errors.CheckpointError(
-      f'{os.fspath(path)}: the weights can not be written '
-      f'({error.strerror or error}). Expected a directory that is there, with '
-      'room on its disk; make some or write elsewhere.'
-    ) from error
-  finally:  # A full disk must not be left fuller.
-    with contextlib.suppress(OSError):
-      pathlib.Path(partial).unlink(missing_ok=True)
+        f'{path}: not a readable .npz file ({error}). If it was downloaded, '
+        'download it again.'
+      ) from error
+    yield StoredFile(path, _stored_arrays(archive, file, path))
 
 
-def _read(path: str) -> dict[str, np.ndarray]:
-  """Returns the arrays of an `.npz` file, all unreadable ones in one error."""
-  if not os.path.isfile(path):
-    raise errors.CheckpointNotFoundError(
-      f'No weight file at {path!r}. Expected an .npz file; see the README on '
-      'where the published ones are.'
-    )
-  arrays, problems = {}, []
-  try:
-    with open(path, 'rb') as file:  # np.load leaves a damaged one open.
-      archive = np.load(file, allow_pickle=False)
-      is_archive = isinstance(archive, np.lib.npyio.NpzFile)
-      for key in archive.files if is_archive else ():
-        value = _read_array(archive, key)
-        if isinstance(value, np.ndarray):
-          arrays[key] = value
-        else:
-          problems.append(f'  {key}: {value}')
-  except _DAMAGE as error:
+def _check_sizes(archive: zipfile.ZipFile, file_size: int, path: str) -> None:
+  infos = archive.infolist()
+  compressed = sum(info.compress_size for info in infos)
+  claimed = sum(info.file_size for info in infos)
+  if compressed > file_size or claimed > max(
+    _ALWAYS_ALLOWED, _MAX_RATIO * file_size
+  ):
     raise errors.CheckpointError(
-      f'{path}: not a readable .npz file ({error}). If it was downloaded, '
-      'download it again.'
-    ) from error
-  if not is_archive:
-    raise errors.CheckpointError(
-      f'{path}: holds a single array, expected an .npz archive of named arrays.'
+      f'{path}: its {file_size:,} bytes claim to hold {claimed:,}. Expected at '
+      f'most {_MAX_RATIO} times as many; not read, as it may be a zip bomb.'
     )
+
+
+def _stored_arrays(
+  archive: zipfile.ZipFile, file: io.BufferedReader, path: str
+) -> dict[str, StoredArray]:
+  members, problems, lock = {}, [], threading.Lock()
+  for info in archive.infolist():
+    key = info.filename.removesuffix('.npy')
+    try:
+      if key in members:
+        raise ValueError('is in the file twice')
+      members[key] = _Member(archive, file, lock, info)
+    except _DAMAGE as error:
+      problems.append(f'  {key}: {error or type(error).__name__}')
   if problems:
     raise errors.CheckpointError(
       f'{path}: {len(problems)} arrays are damaged or not plain numbers; '
       'download or copy the file again:\n' + '\n'.join(problems)
     )
-  return arrays
+  return {
+    key: StoredArray(key, member.shape, member.dtype, member.read)
+    for key, member in members.items()
+  }
 
 
-def _read_array(archive: Any, key: str) -> np.ndarray | str:
-  """Returns an array, or what is wrong with it."""
+class _Member:
+  """One array of an archive; what its header says is true of its size."""
+
+  def __init__(
+    self,
+    archive: zipfile.ZipFile,
+    file: io.BufferedReader,
+    lock: threading.Lock,
+    info: zipfile.ZipInfo,
+  ):
+    self._archive, self._file, self._info = archive, file, info
+    self._lock = lock
+    if not info.filename.endswith('.npy'):
+      raise ValueError('not an array')
+    self._is_stored = info.compress_type == zipfile.ZIP_STORED
+    with self._open_header() as content:
+      shape, self._is_fortran, dtype = _read_header(content)
+      self._header_size = content.tell()
+    # numpy has no name for bfloat16 and stores it as two opaque bytes.
+    is_bfloat16 = dtype == np.dtype('V2')
+    if dtype.hasobject:
+      raise ValueError('Object arrays are not loaded, as code could be in them')
+    if not is_bfloat16 and dtype.kind not in 'biuf':
+      raise ValueError(f'holds {dtype}, expected numbers')
+    self._dtype_on_disk = np.dtype(ml_dtypes.bfloat16) if is_bfloat16 else dtype
+    self.dtype = self._dtype_on_disk.newbyteorder('=')
+    self.shape = shape
+    claimed = math.prod(shape) * dtype.itemsize
+    found = info.file_size - self._header_size
+    if any(dim < 0 for dim in shape) or claimed != found:
+      raise ValueError(
+        f'its header claims {shape} {dtype}, {claimed:,} bytes, and {found:,} '
+        'are there'
+      )
+
+  def read(self) -> np.ndarray:
+    try:
+      buffer = aligned_bytes(self._info.file_size - self._header_size)
+      if self._is_stored:
+        self._read_stored(buffer)
+      else:
+        self._read_compressed(buffer)
+    except _DAMAGE as error:
+      raise DamagedArrayError(str(error) or type(error).__name__) from error
+    values = buffer.view(self._dtype_on_disk).astype(self.dtype, copy=False)
+    if self._is_fortran:
+      return values.reshape(self.shape[::-1]).T
+    return values.reshape(self.shape)
+
+  def _open_header(self) -> IO[bytes]:
+    """Returns the first bytes, of which the checksum isn't checked yet."""
+    if not self._is_stored:
+      return self._archive.open(self._info)
+    with self._lock:
+      self._seek()
+      size = min(self._info.file_size, _MAX_HEADER_SIZE)
+      return io.BytesIO(self._file.read(size))
+
+  def _seek(self) -> None:
+    """Goes to the first byte after the zip file's own header."""
+    self._file.seek(self._info.header_offset)
+    header = self._file.read(_LOCAL_HEADER.size)
+    signature, flags, name_size, extra_size = _LOCAL_HEADER.unpack(header)
+    name = self._file.read(name_size)
+    encoding = 'utf-8' if flags & _IS_UTF8 else 'cp437'
+    if (
+      signature != b'PK\x03\x04'
+      or name.decode(encoding) != self._info.orig_filename
+    ):
+      raise ValueError('no array of that name begins where the directory says')
+    self._file.seek(extra_size, io.SEEK_CUR)
+
+  def _read_stored(self, buffer: np.ndarray) -> None:
+    """Reads past zipfile, which would copy every byte once more."""
+    with self._lock:
+      self._seek()
+      array_header = self._file.read(self._header_size)
+      num_read = self._file.readinto(buffer.data)
+    if num_read != buffer.size:
+      raise EOFError(f'{buffer.size - num_read:,} bytes are missing')
+    if zlib.crc32(buffer.data, zlib.crc32(array_header)) != self._info.CRC:
+      raise ValueError('Bad CRC-32: bytes have changed')
+
+  def _read_compressed(self, buffer: np.ndarray) -> None:
+    with self._archive.open(self._info) as content:
+      content.read(self._header_size)
+      view, done = buffer.data, 0
+      while num_read := content.readinto(view[done:]):  # pyright: ignore[reportAttributeAccessIssue]
+        done += num_read
+      content.read(1)  # At the end, zipfile compares the CRC-32.
+    if done != buffer.size:
+      raise EOFError(f'{buffer.size - done:,} bytes are missing')
+
+
+def _read_header(content: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Returns shape, whether it is in Fortran's order, and dtype."""
+  version = np.lib.format.read_magic(content)
+  if version not in _HEADER_READERS:
+    raise ValueError(f'is of .npy version {version}, which is unknown')
   try:
-    value = archive[key]
-  except _DAMAGE as error:
-    return str(error)
-  if not isinstance(value, np.ndarray):  # Any zip file gets this far.
-    return 'not an array'
-  # numpy has no name for bfloat16 and stores it as two opaque bytes.
-  if value.dtype == np.dtype('V2'):
-    return value.view(ml_dtypes.bfloat16)
-  return value
+    with warnings.catch_warnings(action='ignore'):  # Of headers by Python 2.
+      return _HEADER_READERS[version](content)
+  except Exception as error:  # numpy has Python parse it, which raises a lot.
+    raise ValueError(f'its header can not be read ({error})') from error
 
 
-def _without_optimizer(flat: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  for prefix in _PREFIXES:
-    if any(key.startswith(prefix) for key in flat):
-      return {
-        key.removeprefix(prefix): value
-        for key, value in flat.items()
-        if key.startswith(prefix)
-      }
-  return {k: v for k, v in flat.items() if not k.startswith('opt/')}
-
-
-def _rename_to_current(
-  flat: dict[str, np.ndarray], path: str
-) -> dict[str, np.ndarray]:
-  # Only the first API has an `MlpBlock_3`, so one such key tells the file's
-  # age. Whatever else is odd keeps its name, to be reported as extra.
-  if not any('/MlpBlock_3/' in key for key in flat):
-    return flat
-  old_names, twice = {}, []
-  for key in flat:
-    name = _rename(key, _CURRENT_NAMES)
-    if name in old_names:
-      twice.append(f'  {old_names[name]} and {key}')
-    old_names[name] = key
-  if twice:
-    raise errors.CheckpointError(
-      f'{path}: expected one array for each parameter, found two, under the '
-      'legacy and the current name; remove one of each:\n' + '\n'.join(twice)
-    )
-  return {name: flat[key] for name, key in old_names.items()}
-
-
-def _rename(key: str, names: Mapping[str, str]) -> str:
-  match = _BLOCK_KEY.fullmatch(key)
-  if not match:
-    return key
-  prefix, block, child, rest = match.groups()
-  return f'{prefix or ""}{block}/{names.get(child, child)}/{rest}'
+def write_npz(arrays: Mapping[str, np.ndarray], file: BinaryIO) -> None:
+  """Writes arrays to an open file; the same arrays give the same bytes."""
+  with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
+    for key in sorted(arrays):
+      # Without a date, which `ZipInfo` has as 1980.
+      info = zipfile.ZipInfo(f'{key}.npy')
+      with archive.open(info, 'w', force_zip64=True) as member:
+        value = np.asarray(arrays[key], order='C')
+        np.lib.format.write_array(member, value, allow_pickle=False)

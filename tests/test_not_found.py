@@ -1,0 +1,198 @@
+"""What is said where weights are in none of the places, and how soon."""
+
+import pathlib
+import shlex
+import time
+import urllib.parse
+
+import file_server
+import pytest
+from file_server import ON_HUB, Answer, give_on_hub
+
+from vit_jax import errors
+from vit_jax.checkpoints.remote import download
+from vit_jax.checkpoints.locate import cache_dir, locate
+
+BUCKET = 'https://storage.googleapis.com/vit_models'
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+  """An empty cache and an empty working directory; nothing is contacted."""
+  return file_server.isolate(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def server(monkeypatch):
+  """A server in place of Google's storage and of Hugging Face."""
+  with file_server.stand_in(monkeypatch) as running:
+    yield running
+
+
+def touch(path: pathlib.Path) -> str:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.touch()
+  return str(path)
+
+
+def error_of(*args, **kwargs) -> str:
+  with pytest.raises(errors.CheckpointNotFoundError) as caught:
+    locate(*args, **kwargs)
+  return str(caught.value)
+
+
+def fetch_of(text: str) -> tuple[str, str]:
+  """Returns the file and the address of the command in an error."""
+  (line,) = (line for line in text.splitlines() if 'curl' in line)
+  *options, target, address = shlex.split(line)
+  assert options == ['curl', '-fL', '--create-dirs', '-o']
+  return target, urllib.parse.unquote(address)
+
+
+def test_error_lists_all_places(server, cache, tmp_path):
+  server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(status=403))
+  text = error_of('ViT-B_16', str(tmp_path / 'pretrained'))
+  google = 'storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
+  lines = text.splitlines()
+  assert lines[0] == "No weights for 'ViT-B_16'. Looked at:"
+  assert [line.split(': ')[0] for line in lines if line.startswith('  ')] == [
+    '  ViT-B_16',
+    '  ViT-B_16/model.npz',
+    '  ViT-B_16/checkpoints',
+    f'  {tmp_path}/pretrained/ViT-B_16.npz',
+    f'  {tmp_path}/pretrained/ViT-B_16.safetensors',
+    f'  {tmp_path}/pretrained/model.npz',
+    f'  {tmp_path}/pretrained/checkpoints',
+    f'  {cache}/ViT-B_16.npz',
+    f'  {cache}/ViT-B_16.safetensors',
+    f'  {cache}/{google}',
+    f'  {cache}/huggingface.co/{ON_HUB}/main/model.safetensors',
+    '  gs://vit_models/imagenet21k/ViT-B_16.npz',
+    f'  hf://{ON_HUB}',
+    "  pip install 'vit_jax[gcs]' && gcloud auth application-default login",
+    *(line for line in lines if 'curl' in line),
+  ]
+  assert 'ViT-B_16.npz: HTTP 403 Forbidden (Google is reported' in text
+  assert 'issue 321' in text
+  assert f'hf://{ON_HUB}: HTTP 404' in text
+  assert '--config.pretrained_dir=DIR' in text
+  assert '(--config.pretrained_dir=)' in text
+
+
+def test_silent_servers_are_given_up_together(server, monkeypatch):
+  monkeypatch.setattr(download, 'FIRST_BYTE_SECONDS', 0.1)
+  for path in (
+    '/vit_models/imagenet21k/ViT-B_16.npz',
+    f'/hub/{ON_HUB}/resolve/main/model.safetensors',
+  ):
+    server.give(path, Answer(is_silent=True))
+  start = time.monotonic()
+  text = error_of('ViT-B_16')
+  assert time.monotonic() - start < 5
+  assert 'ViT-B_16.npz: no answer within' in text
+  assert f'hf://{ON_HUB}: not asked, because it gave no answer' in text
+
+
+@pytest.mark.parametrize('variable', ['VIT_JAX_OFFLINE', 'HF_HUB_OFFLINE', ''])
+def test_offline(server, monkeypatch, variable):
+  if variable:
+    monkeypatch.setenv(variable, '1')
+  give_on_hub(server, ON_HUB)
+  text = error_of('ViT-B_16', offline=None if variable else True)
+  assert text.count(': offline\n') == 2
+  assert 'VIT_JAX_OFFLINE' in text and 'offline=False' in text
+  assert not server.requests
+  touch(cache_dir() / 'ViT-B_16.npz')
+  assert locate('ViT-B_16', offline=None if variable else True)
+
+
+def test_argument_goes_before_the_variable(server, monkeypatch):
+  monkeypatch.setenv('VIT_JAX_OFFLINE', '1')
+  give_on_hub(server, ON_HUB)
+  assert locate('ViT-B_16', offline=False)
+
+
+@pytest.mark.parametrize(('name', 'directory', 'address'), [
+  ('ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
+  ('R50+ViT-B_16', '/pre', f'{BUCKET}/imagenet21k/R50+ViT-B_16.npz'),
+  ('S_16-i21k-300ep', '/pre', f'{BUCKET}/augreg/S_16-i21k-300ep.npz'),
+  ('ViT-B_16', 'gs://vit_models/sam', f'{BUCKET}/sam/ViT-B_16.npz'),
+  ('Ti_16-i1k-s_0', 'gs://vit_models/augreg/',
+   f'{BUCKET}/augreg/Ti_16-i1k-s_0.npz'),
+  ('augreg/S_16-i1k-', 'gs://vit_models', f'{BUCKET}/augreg/S_16-i1k-.npz'),
+  ('gs://vit_models/sam/ViT-L_16.npz', '.', f'{BUCKET}/sam/ViT-L_16.npz'),
+  ('Mixer-S_8', 'gsam',
+   'https://storage.googleapis.com/mixer_models/gsam/Mixer-S_8.npz'),
+  ('b16', 'https://example.org/w', 'https://example.org/w/b16.npz'),
+  ('hf://a/b', '.', 'https://huggingface.co/a/b/resolve/main/model.safetensors'),
+])  # fmt: skip
+def test_what_the_command_fetches_is_then_found(name, directory, address):
+  target, found = fetch_of(error_of(name, directory))
+  assert found == address
+  path = touch(pathlib.Path(target))
+  assert locate(name, directory) == path
+
+
+def test_command_is_for_a_place_that_did_not_refuse(server):
+  server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(status=403))
+  give_on_hub(server, ON_HUB, b'<html>')
+  assert fetch_of(error_of('ViT-B_16'))[1].endswith(
+    f'{ON_HUB}/resolve/main/model.safetensors'
+  )
+
+
+@pytest.mark.parametrize('name', ["it's-i21k-mine", '$HOME-i1k-; ls'])
+def test_command_is_safe_to_paste(name, cache):
+  target, address = fetch_of(error_of(name))
+  folder = 'storage.googleapis.com/vit_models/augreg'
+  assert target == f'{cache}/{folder}/{name}.npz'
+  assert address == f'{BUCKET}/augreg/{name}.npz'
+
+
+@pytest.mark.parametrize('directory', ['.', 'gs://vit_models/imagenet21k'])
+@pytest.mark.parametrize('name', ['tiny', 'ViT-Ti_17', 'x'])
+def test_what_was_never_published_is_not_asked_for(name, directory, server):
+  text = error_of(name, directory)
+  assert 'curl' not in text and not server.requests
+  assert f'Unknown published weights {name!r}' in text
+  assert 'configs/augreg.py:Ti_16' in text
+  assert '(--config.pretrained_dir=)' in text
+
+
+def test_weights_of_another_upstream_are_named():
+  text = error_of('ViT-Ti_16', 'gs://vit_models/imagenet21k')
+  assert "'ViT-Ti_16' was published as augreg/ViT-Ti_16" in text
+
+
+def test_path_with_directories_is_not_fetched(server):
+  give_on_hub(server, ON_HUB)
+  text = error_of('weights/ViT-B_16.npz')
+  assert not server.requests
+  assert '\n  weights/ViT-B_16.npz\n' in text
+  assert 'Unknown' not in text
+
+
+@pytest.mark.parametrize('name', ['x' * 999, 'a\0b', 'ViT-B_16/model.npz/x'])
+def test_path_that_no_file_can_have(name):
+  touch(pathlib.Path('ViT-B_16/model.npz'))
+  assert 'No weights for' in error_of(name)
+
+
+@pytest.mark.parametrize(('name', 'text'), [
+  ('https://[bad/w.npz', 'is no address'),
+  ('hf://mine', 'no address on Hugging Face'),
+  ('https://example.org/w.npz#sha256=123', '3 hexadecimal digits; expected 64'),
+])  # fmt: skip
+def test_address_that_is_none(name, text):
+  assert text in error_of(name)
+  assert text in error_of('ViT-B_16', name)
+
+
+def test_refusal_of_another_server_is_not_taken_for_googles(server):
+  server.give('/mine/w.npz', Answer(status=403))
+  text = error_of('gs://mine/w.npz')
+  assert 'HTTP 403' in text and 'issue 321' not in text
+
+
+def test_address_of_another_kind():
+  assert 'not an https://' in error_of('s3://mine/w.npz', offline=False)

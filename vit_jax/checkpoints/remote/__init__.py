@@ -1,0 +1,1 @@
+"""Fetches files: over HTTP, from Google's storage, from Hugging Face."""
