@@ -1,0 +1,119 @@
+r"""Converts weights between .npz, .safetensors and run directories.
+
+  python scripts/convert_checkpoint.py ViT-B_16.npz ViT-B_16.safetensors
+  python scripts/convert_checkpoint.py runs/vit/tiny,digits tiny.safetensors \
+    --names transformers
+
+Then runs the model with both on random images and prints how much the results
+differ: not at all for float32. Exit status 1 says that they do.
+"""
+
+import argparse
+import sys
+
+from vit_jax import checkpoints, convert, errors, models
+from vit_jax.checkpoints import locate, names
+from vit_jax.inspection import Description, describe
+
+_TOLERANCE = 1e-5  # Of the largest value.
+
+
+def main() -> int:
+  """Returns the exit status."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument(
+    'source',
+    metavar='IN',
+    help='.npz or .safetensors file, run directory, name of published weights '
+    'such as ViT-B_16, or address (https://, gs://, hf://)',
+  )
+  parser.add_argument(
+    'out',
+    metavar='OUT',
+    help='.npz or .safetensors file; a directory gets a model.npz',
+  )
+  parser.add_argument(
+    '--names',
+    choices=sorted(names.WRITERS),
+    help='whose names to write; by default google in .npz and timm in '
+    '.safetensors',
+  )
+  parser.add_argument(
+    '--image_size',
+    type=int,
+    metavar='N',
+    help='side in pixels of the random images; by default what the file was '
+    'made for',
+  )
+  parser.add_argument(
+    '--num_heads',
+    type=int,
+    metavar='N',
+    help='attention heads, for a file that does not say it and a width that '
+    'no published model has',
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='write over OUT if it is there'
+  )
+  args = parser.parse_args()
+  try:
+    return _convert(args)
+  except errors.UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+
+
+def _convert(args: argparse.Namespace) -> int:
+  source = locate.locate(args.source)
+  target = convert.target_file(args.out, source, overwrite=args.overwrite)
+  found = describe(source, args.num_heads)
+  if found.num_heads is None and found.family != 'Mixer':
+    raise errors.CheckpointError(
+      f'{source}: the file does not say into how many attention heads its '
+      f'width of {found.width} is divided. Say it with --num_heads N.'
+    )
+  print(f'read      {_summary(found)}', flush=True)
+  size = convert.comparison_size(found)
+  if args.image_size is not None:
+    size = (args.image_size, args.image_size)
+  config = found.model_config()
+  modules = {
+    what: models.create_model(config, num_classes)
+    for what, num_classes in convert.compared_heads(found).items()
+  }
+  # Before anything is written, as it says what doesn't fit.
+  wanted = convert.outputs(source, modules, size)
+  params = checkpoints.load_params(source, num_heads=args.num_heads)
+  checkpoints.save_params(params, target, names=args.names)
+  written = describe(target, args.num_heads)
+  print(f'written   {_summary(written)}')
+  print(f'SHA-256   {written.sha256}')
+  status = 0
+  for what, output in convert.outputs(target, modules, size).items():
+    difference, share = convert.largest_difference(output, wanted[what])
+    print(
+      f'compared  {what} of 2 random images, {size[0]} x {size[1]} pixels: '
+      f'largest difference {difference:.3g}, {share:.3g} of the largest value'
+    )
+    if not share <= _TOLERANCE:
+      status = 1
+      print(
+        f'error: expected at most {_TOLERANCE:g} of it. The written file has '
+        'other weights; do not use it.',
+        file=sys.stderr,
+      )
+  return status
+
+
+def _summary(found: Description) -> str:
+  models = ', '.join(found.models) or f'like {found.nearest_model}'
+  return (
+    f'{found.path}: {found.family} ({models}), {found.container} with the '
+    f'names of {found.names}, {found.num_params:,} parameters'
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,147 @@
+"""Which of the known models has given sizes, and how to fine-tune it.
+
+Sizes are a flat dict of config fields, such as 'transformer.num_heads'. Those
+of a ViT, of a hybrid and of a Mixer have different keys, which tell them apart.
+"""
+
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vit_jax.models import variants
+
+Sizes = Mapping[str, Any]
+
+# Of `configs/`, which the package doesn't import.
+_CROPS = {
+  ('vit', 'digits'): 16,
+  ('vit', 'cifar10'): 384,
+  ('mixer', 'cifar10'): 224,
+}
+
+
+def equal_models(sizes: Sizes) -> tuple[str, ...]:
+  """Returns the names of the models that have exactly these sizes."""
+  return tuple(
+    name
+    for name in _candidates(sizes)
+    if not _differences(sizes, variants.MODELS[name]())
+  )
+
+
+def nearest_model(sizes: Sizes) -> tuple[str, dict[str, Any]]:
+  """Returns the model with the fewest other sizes, and those to override.
+
+  Where several differ in as many, it is the one of the closest width.
+  """
+  width = _width_field(sizes)
+
+  def distance(name: str) -> tuple[int, float]:
+    config = variants.MODELS[name]()
+    ratio = sizes[width] / config[width]
+    return len(_differences(sizes, config)), abs(math.log(ratio))
+
+  name = min(_candidates(sizes), key=distance)
+  return name, _differences(sizes, variants.MODELS[name]())
+
+
+def model_config(
+  sizes: Sizes, representation_size: int | None = None
+) -> ConfigDict:
+  """Returns the config of the model that has exactly these sizes."""
+  name, overrides = nearest_model(sizes)
+  config = variants.model_config(name)
+  if representation_size is not None:
+    config.representation_size = representation_size
+  for field, value in overrides.items():
+    *path, last = field.split('.')
+    node = config
+    for part in path:
+      node = node[part]
+    node[last] = value
+  if overrides:
+    config.model_name = f'like {name}'
+  return config
+
+
+def fine_tuning_command(
+  sizes: Sizes, path: str, image_size: tuple[int, int] | None
+) -> str | None:
+  """Returns the command line that fine-tunes a file, as an example.
+
+  A layer between the features and the head is dropped, as the original does.
+  None where heads are not known, or no square image has the file's grid.
+
+  Args:
+    sizes: of the file's model.
+    path: of the file, or a run directory.
+    image_size: (height, width) in pixels that the file was made for, if known.
+  """
+  if not _is_trainable(sizes, image_size):
+    return None
+  name, overrides = nearest_model(sizes)
+  (short,) = (k for k, v in variants.SHORT_NAMES.items() if v == name)
+  dataset = 'digits' if name == 'tiny' else 'cifar10'
+  file = 'mixer' if 'num_blocks' in sizes else 'vit'
+  words = [
+    *('python', '-m', 'vit_jax.main'),
+    *(
+      '--config',
+      f'configs/{file}.py:{short.removeprefix("mixer_")},{dataset}',
+    ),
+    f'--config.pretrained_dir={path}',
+  ]
+  # A ViT of known sizes is fine-tuned at the preset's size, all others at
+  # the size that they were made for, which a Mixer is bound to.
+  has_preset = (file, dataset) == ('vit', 'cifar10') and not overrides
+  crop = max(image_size or (0,))
+  if crop and not has_preset and crop != _CROPS[file, dataset]:
+    words.append(f'--config.pp.crop={crop}')
+  words += [
+    f'--config.model.{field}={_as_text(value)}'
+    for field, value in overrides.items()
+  ]
+  return shlex.join(words)
+
+
+def _is_trainable(sizes: Sizes, image_size: tuple[int, int] | None) -> bool:
+  if 'num_blocks' in sizes:
+    return image_size is not None and image_size[0] == image_size[1]
+  can_place = image_size or sizes['position_embedding'] == 'sincos2d'
+  return bool(can_place and sizes['transformer.num_heads'])
+
+
+def _candidates(sizes: Sizes) -> list[str]:
+  """Returns the names of the models that have these fields and no others."""
+  return [
+    name
+    for name, make in variants.MODELS.items()
+    if _width_field(sizes) in make()
+    and ('resnet' in make()) == ('resnet.num_layers' in sizes)
+  ]
+
+
+def _differences(sizes: Sizes, config: ConfigDict) -> dict[str, Any]:
+  """Returns the sizes that are others in `config`."""
+  found = {}
+  for field, value in sizes.items():
+    node = config
+    for part in field.split('.'):
+      node = node[part]
+    if node != value:
+      found[field] = value
+  return found
+
+
+def _width_field(sizes: Sizes) -> str:
+  return 'hidden_size' if 'hidden_size' in sizes else 'hidden_dim'
+
+
+def _as_text(value: Any) -> str:
+  """Returns what ml_collections parses as `value`."""
+  if not isinstance(value, tuple):
+    return str(value)
+  return ','.join(map(str, value)) + ',' * (len(value) == 1) or '()'

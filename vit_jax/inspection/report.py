@@ -1,0 +1,99 @@
+"""The description of a weight file as a table for people."""
+
+from vit_jax.inspection.description import Description
+
+_POOLING = {
+  'token': 'class token',
+  'gap': 'mean of the tokens, or none',
+  'map': 'attention pooling (MAP)',
+}
+
+
+def as_table(found: Description) -> str:
+  """Returns aligned lines for people, without what a family doesn't have."""
+  rows = {
+    'file': found.path,
+    'family': found.family,
+    'model': ', '.join(found.models)
+    or f'none known; the nearest is {found.nearest_model}',
+    'format': f'{found.container}, names of {found.names}',
+    'patch': _patch(found),
+    'width': found.width,
+    'depth': found.depth,
+    'MLP width': found.mlp_dim,
+    'token-mixing width': found.tokens_mlp_dim,
+    'heads': _heads(found),
+    'ResNet stages': _stages(found),
+    'pooling': found.family != 'Mixer' and _POOLING[found.classifier],
+    'position embedding': found.position_embedding,
+    'grid': _grid(found),
+    'image size': found.image_size
+    and f'{_by(found.image_size)} pixels, from the grid',
+    'representation size': found.representation_size,
+    'head': _head(found),
+    'optimiser state': 'yes' if found.has_optimizer_state else 'no',
+    'dtype': ', '.join(found.dtypes),
+    'parameters': f'{found.num_params:,}',
+    'not in the model': ', '.join(found.unknown),
+    'size': found.file_size and f'{found.file_size:,} bytes',
+    'SHA-256': found.sha256,
+  }
+  width = max(map(len, rows)) + 2
+  lines = [
+    f'{label:<{width}}{value}'
+    for label, value in rows.items()
+    if value not in (None, False, '')
+  ]
+  return '\n'.join([*lines, 'fine-tune with', f'  {_command(found)}'])
+
+
+def _by(size: tuple[int, int]) -> str:
+  return f'{size[0]} x {size[1]}'
+
+
+def _patch(found: Description) -> str:
+  if found.family == 'hybrid':
+    stem = "of the stem's output"
+    return f'{_by(found.patch)} {stem}, {_by(found.stride)} pixels'
+  return f'{_by(found.patch)} pixels'
+
+
+def _heads(found: Description) -> str | None:
+  if found.family == 'Mixer':
+    return None
+  return {
+    'file': f'{found.num_heads}',
+    'caller': f'{found.num_heads}, as you say',
+    'width': f'{found.num_heads}, as published models of that width have',
+    None: 'the file does not say; say it with --num_heads N',
+  }[found.heads_from]
+
+
+def _stages(found: Description) -> str | None:
+  if found.resnet_num_layers is None:
+    return None
+  stages = ', '.join(map(str, found.resnet_num_layers)) or 'the root alone'
+  return f'{stages}; width factor {found.resnet_width_factor:g}'
+
+
+def _grid(found: Description) -> str:
+  if found.num_patches is None:
+    return 'any'
+  if found.grid is None:
+    return f'{found.num_patches} patches, which are no square'
+  return _by(found.grid)
+
+
+def _head(found: Description) -> str:
+  if found.num_classes is None:
+    return 'none'
+  zeros = ', all zeros: to be fine-tuned first' if found.zero_head else ''
+  return f'{found.num_classes} classes{zeros}'
+
+
+def _command(found: Description) -> str:
+  if found.command:
+    return found.command
+  if found.family != 'Mixer' and found.num_heads is None:
+    return 'not known without the number of heads'
+  return 'none: images are cut to squares, and it was not made for these'

@@ -1,0 +1,165 @@
+"""Reads a model's sizes from the shapes of its parameters."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vit_jax import errors
+from vit_jax.checkpoints.arrays import StoredArray
+
+Flat = Mapping[str, StoredArray]
+
+_POSITIONS = 'Transformer/posembed_input/pos_embedding'
+_BLOCK = 'Transformer/encoderblock_0'
+_QUERY = f'{_BLOCK}/MultiHeadDotProductAttention_0/query/kernel'
+_MLP = f'{_BLOCK}/MlpBlock_0/Dense_0/kernel'
+_TOKENS_MLP = 'MixerBlock_0/token_mixing/Dense_0/kernel'
+_CHANNELS_MLP = 'MixerBlock_0/channel_mixing/Dense_0/kernel'
+# What has to be there, with its number of dims, and what may be.
+_VIT_RANKS = {'embedding/kernel': 4, _QUERY: 3, _MLP: 2}
+_MIXER_RANKS = {'stem/kernel': 4, _TOKENS_MLP: 2, _CHANNELS_MLP: 2}
+_OTHER_RANKS = {
+  _POSITIONS: 3,
+  'conv_root/kernel': 4,
+  'pre_logits/kernel': 2,
+  'head/kernel': 2,
+}
+# How the keys begin that one of the models has.
+_KNOWN = re.compile(
+  r'(embedding|cls|Transformer|MAPHead_0|pre_logits|head|conv_root|gn_root'
+  r'|block\d+|stem|MixerBlock_\d+|pre_head_layer_norm)(/.*)?'
+)
+
+
+def read_sizes(flat: Flat, source: str) -> dict[str, Any]:
+  """Returns the fields of a `Description` that shapes say.
+
+  Args:
+    flat: by our names; no values are read.
+    source: the file, for the text of an error.
+
+  Raises:
+    CheckpointError: keys or dims are missing that the sizes are read from.
+  """
+  is_mixer = 'stem/kernel' in flat
+  ranks = _MIXER_RANKS if is_mixer else _VIT_RANKS
+  problems = [f'  {key} is missing' for key in ranks if key not in flat]
+  for key, rank in (ranks | _OTHER_RANKS).items():
+    shape = flat[key].shape if key in flat else (1,) * rank
+    if len(shape) != rank or 0 in shape:
+      problems.append(f'  {key}: found {shape}, expected {rank} dims')
+  if problems:
+    raise errors.CheckpointError(
+      f'{source}: not the weights of a Vision Transformer, a hybrid or a Mixer '
+      'as they are known here:\n' + '\n'.join(problems)
+    )
+  sizes = _mixer_sizes(flat) if is_mixer else _vit_sizes(flat)
+  head = flat.get('head/kernel')
+  return {
+    **sizes,
+    **_grid(sizes),
+    'num_classes': head.shape[1] if head else None,
+    'unknown': tuple(sorted(k for k in flat if not _KNOWN.fullmatch(k))),
+  }
+
+
+def config_fields(sizes: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what a model's config has for the sizes, by dotted field."""
+  if sizes['family'] == 'Mixer':
+    fields = {
+      'hidden_dim': 'width',
+      'num_blocks': 'depth',
+      'tokens_mlp_dim': 'tokens_mlp_dim',
+      'channels_mlp_dim': 'mlp_dim',
+    }
+  else:
+    fields = {
+      'hidden_size': 'width',
+      'transformer.mlp_dim': 'mlp_dim',
+      'transformer.num_heads': 'num_heads',
+      'transformer.num_layers': 'depth',
+      'classifier': 'classifier',
+      'position_embedding': 'position_embedding',
+    }
+  if sizes['family'] == 'hybrid':
+    fields |= {
+      'resnet.num_layers': 'resnet_num_layers',
+      'resnet.width_factor': 'resnet_width_factor',
+    }
+  fields['patches.size'] = 'patch'
+  return {field: sizes[name] for field, name in fields.items()}
+
+
+def _vit_sizes(flat: Flat) -> dict[str, Any]:
+  *patch, _, width = flat['embedding/kernel'].shape
+  num_slots = int('cls' in flat)
+  positions = flat.get(_POSITIONS)
+  pre_logits = flat.get('pre_logits/kernel')
+  stem = flat.get('conv_root/kernel')
+  pooling = 'token' if num_slots else 'gap'
+  return {
+    'family': 'hybrid' if stem else 'ViT',
+    'patch': tuple(patch),
+    'width': width,
+    'depth': _count(flat, r'Transformer/encoderblock_(\d+)/.+'),
+    'mlp_dim': flat[_MLP].shape[1],
+    'tokens_mlp_dim': None,
+    'num_heads': flat[_QUERY].shape[1],
+    'resnet_num_layers': _stages(flat) if stem else None,
+    'resnet_width_factor': stem.shape[3] / 64 if stem else None,
+    'classifier': 'map' if 'MAPHead_0/probe' in flat else pooling,
+    'position_embedding': 'learned' if positions else 'sincos2d',
+    'num_patches': positions.shape[1] - num_slots if positions else None,
+    'representation_size': pre_logits.shape[1] if pre_logits else None,
+  }
+
+
+def _mixer_sizes(flat: Flat) -> dict[str, Any]:
+  *patch, _, width = flat['stem/kernel'].shape
+  num_patches, tokens_mlp_dim = flat[_TOKENS_MLP].shape
+  return {
+    'family': 'Mixer',
+    'patch': tuple(patch),
+    'width': width,
+    'depth': _count(flat, r'MixerBlock_(\d+)/.+'),
+    'mlp_dim': flat[_CHANNELS_MLP].shape[1],
+    'tokens_mlp_dim': tokens_mlp_dim,
+    'num_heads': None,
+    'resnet_num_layers': None,
+    'resnet_width_factor': None,
+    'classifier': 'gap',
+    'position_embedding': None,
+    'num_patches': num_patches,
+    'representation_size': None,
+  }
+
+
+def _grid(sizes: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the pixels of a token, the grid, and the image size it implies."""
+  stem = 1
+  if sizes['resnet_num_layers'] is not None:
+    # The root divides by 4, and every stage but the first by 2.
+    stem = 4 * 2 ** max(0, len(sizes['resnet_num_layers']) - 1)
+  stride = tuple(stem * patch for patch in sizes['patch'])
+  side = math.isqrt(sizes['num_patches'] or 0)
+  is_square = side > 0 and side * side == sizes['num_patches']
+  return {
+    'stride': stride,
+    'grid': (side, side) if is_square else None,
+    'image_size': tuple(side * s for s in stride) if is_square else None,
+  }
+
+
+def _stages(flat: Flat) -> tuple[int, ...]:
+  """Returns the number of bottlenecks in each stage of a stem."""
+  return tuple(
+    _count(flat, rf'block{stage}/unit(\d+)/.+')
+    for stage in range(1, _count(flat, r'block(\d+)/.+') + 1)
+  )
+
+
+def _count(flat: Flat, pattern: str) -> int:
+  """Returns how many numbers the group of `pattern` has among the keys."""
+  matches = (re.fullmatch(pattern, key) for key in flat)
+  return len({match[1] for match in matches if match})
