@@ -92,13 +92,13 @@ def measure(mode: str, file: str, name: str) -> dict[str, float]:
   from vit_jax import checkpoints, models
   from vit_jax.checkpoints import adapt, files, locate  # noqa: F401
 
-  device = jax.devices()[0]
-  jax.block_until_ready(jax.device_put(np.zeros(3), device))
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  jax.block_until_ready(jax.device_put(np.zeros(3), place))
   model: Any = models.create_model(name, 1000)
   shapes = checkpoints.expected_shapes(model, (224, 224))
   if mode == 'device, first call':
     checkpoints.expected_shapes.cache_clear()
-  shardings = traverse_util.unflatten_dict(dict.fromkeys(shapes, device), '/')
+  shardings = traverse_util.unflatten_dict(dict.fromkeys(shapes, place), '/')
   reset_peak()
   before = memory('VmRSS')
   start = time.perf_counter()

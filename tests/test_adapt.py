@@ -308,3 +308,27 @@ def test_head_of_zeros_is_warned_about(scale, edited_file, caplog):
 
   load(edited_file(zero), 'mini-vit', 64, 10)
   assert ('all zeros' in caplog.text) == (scale == 0)
+
+
+def test_arrays_are_put_where_the_shardings_say(mini):
+  case = mini('mini-vit')
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  shardings = jax.tree.map(lambda _: place, case.params)
+  found = checkpoints.load_pretrained(
+    case.path, case.model, 64, shardings=shardings
+  )
+  for key, array in flat(found).items():
+    assert isinstance(array, jax.Array)
+    assert array.sharding == place
+    np.testing.assert_array_equal(array, flat(case.params)[key])
+
+
+def test_mixer_at_another_size(mini):
+  case = mini('mini-mixer')
+  with pytest.raises(errors.CheckpointError) as caught:
+    checkpoints.load_pretrained(case.path, case.model, 48)
+  text = str(caught.value)
+  assert (
+    'token_mixing/Dense_0/kernel: found (16, 24), expected (36, 24)' in text
+  )
+  assert text.endswith('that the file was made for (config.pp.crop).')

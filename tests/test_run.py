@@ -9,7 +9,8 @@ import pytest
 
 import vit_jax
 from configs import vit
-from vit_jax import checkpoints, errors, step_window, train
+from vit_jax import errors, step_window, train
+from vit_jax.checkpoints import adapt
 from vit_jax.checkpoints import state as state_lib
 
 
@@ -323,7 +324,7 @@ def test_fine_tuning_starts_from_the_file_at_a_larger_crop(
   np.testing.assert_allclose(
     after['embedding']['kernel'], before['embedding']['kernel'], atol=1e-6
   )
-  positions = checkpoints.resize_position_embedding(
+  positions = adapt.resize_position_embedding(
     before['Transformer']['posembed_input']['pos_embedding'], (3, 3), False
   )
   np.testing.assert_allclose(

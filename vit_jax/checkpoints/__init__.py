@@ -94,9 +94,9 @@ def load_pretrained(
       an error, for those who want the file's own logits.
     offline: whether nothing may be downloaded; None for what `VIT_JAX_OFFLINE`
       says.
-    shardings: a tree like the parameters, of `jax.sharding.Sharding`s or
-      devices. Each array is put there as soon as it is read, so that the host
-      never holds them all.
+    shardings: a tree like the parameters, of `jax.sharding.Sharding`s. Each
+      array is put there as soon as it is read, so that the host never holds
+      them all.
 
   Returns:
     Nested arrays in the model's `param_dtype`, numpy's without `shardings`:
@@ -119,7 +119,13 @@ def load_pretrained(
 
   def convert(name, value):
     value = value.astype(expected[name].dtype, order='C', copy=False)
-    return jax.device_put(value, places[name]) if shardings else value
+    if not shardings:
+      return value
+    # Each process places its own shards; `device_put` would have all processes
+    # compare theirs, and they read in different orders.
+    return jax.make_array_from_callback(
+      value.shape, places[name], lambda index: value[index]
+    )
 
   num_heads = getattr(model, 'num_heads', None)  # A Mixer has none.
   with files.open_weights(path, num_heads) as stored:
