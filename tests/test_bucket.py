@@ -11,8 +11,8 @@ import pytest
 from file_server import CONTENT, Answer
 
 from vit_jax import errors
-from vit_jax.checkpoints.remote import bucket, download
 from vit_jax.checkpoints.locate import locate
+from vit_jax.checkpoints.remote import bucket, download
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import pytest
 from file_server import ON_HUB, Answer, give_on_hub
 
 from vit_jax import errors
-from vit_jax.checkpoints.remote import download
 from vit_jax.checkpoints.locate import cache_dir, locate
+from vit_jax.checkpoints.remote import download
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
 
