@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import gc
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,6 +58,30 @@ def _private_cache(tmp_path_factory) -> Iterator[None]:
     patch.setenv('VIT_JAX_CACHE', str(tmp_path_factory.mktemp('cache')))
     patch.setenv('VIT_JAX_OFFLINE', '1')  # Nor may they need a network.
     yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _without_late_answers() -> Iterator[None]:
+  """Drops what TensorStore answers to an event loop that Orbax has closed.
+
+  It comes from a thread, long after the read that failed; see `main`.
+  """
+  report = sys.unraisablehook
+
+  def report_others(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      report(unraisable)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, 'unraisablehook', report_others)
+    yield
+
+
+@pytest.fixture
+def litter() -> Iterator[None]:
+  """Collects the coroutines that Orbax leaves behind where it fails."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,5 @@
 """Training states on disk: the same bits again, and which ones are kept."""
 
-import gc
 import math
 import pathlib
 import shutil
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from litter import leaves_litter
 
 from vit_jax import errors, sharding
 from vit_jax.checkpoints.state import (
@@ -193,26 +193,6 @@ def test_save_that_was_cut_short_is_no_checkpoint(small, tmp_path):
     saved.save(5, small, Standing(), None)
   assert steps_in(tmp_path) == [3, 5]
   assert not (tmp_path / '5.orbax-checkpoint-tmp').exists()
-
-
-@pytest.fixture
-def litter():
-  """Collects the coroutines that Orbax leaves behind where it fails."""
-  yield
-  gc.collect()
-
-
-def leaves_litter(test):
-  """Marks a test of Orbax's failures, which would fail whatever comes next."""
-  for mark in (
-    pytest.mark.usefixtures('litter'),
-    pytest.mark.filterwarnings('ignore:coroutine:RuntimeWarning'),
-    pytest.mark.filterwarnings(
-      'ignore::pytest.PytestUnraisableExceptionWarning'
-    ),
-  ):
-    test = mark(test)
-  return test
 
 
 # By what they are: the names of the data files are random.

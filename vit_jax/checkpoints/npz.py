@@ -199,7 +199,8 @@ class _Member:
       raise ValueError('Bad CRC-32: bytes have changed')
 
   def _read_compressed(self, buffer: np.ndarray) -> None:
-    with self._archive.open(self._info) as content:
+    # zipfile lets several threads read, but not one open what others read.
+    with self._lock, self._archive.open(self._info) as content:
       content.read(self._header_size)
       view, done = buffer.data, 0
       while num_read := content.readinto(view[done:]):  # pyright: ignore[reportAttributeAccessIssue]
