@@ -69,7 +69,7 @@ def test_error_lists_all_places(server, cache, tmp_path):
     f'  {cache}/huggingface.co/{ON_HUB}/main/model.safetensors',
     '  gs://vit_models/imagenet21k/ViT-B_16.npz',
     f'  hf://{ON_HUB}',
-    "  pip install 'vit_jax[gcs]' && gcloud auth application-default login",
+    '  pip install gcsfs && gcloud auth application-default login',
     *(line for line in lines if 'curl' in line),
   ]
   assert 'ViT-B_16.npz: HTTP 403 Forbidden (Google is reported' in text

@@ -228,7 +228,7 @@ class _Search:
     ):
       lines.append(
         'If your Google account may read the bucket, use it:\n'
-        "  pip install 'vit_jax[gcs]' && gcloud auth application-default login"
+        '  pip install gcsfs && gcloud auth application-default login'
       )
     if address := self._best_address():
       lines.append(f'Fetch the published file with\n  {self._command(address)}')
