@@ -26,6 +26,8 @@ install_import_hook(
   'beartype.beartype',
 )
 
+import file_server  # noqa: E402
+
 import vit_jax  # noqa: E402
 from vit_jax import checkpoints  # noqa: E402
 
@@ -75,6 +77,19 @@ def _without_late_answers() -> Iterator[None]:
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, 'unraisablehook', report_others)
     yield
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch) -> pathlib.Path:
+  """An empty cache and an empty working directory; nothing is contacted."""
+  return file_server.isolate(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Any]:
+  """A server in place of Google's storage and of Hugging Face."""
+  with file_server.stand_in(monkeypatch) as running:
+    yield running
 
 
 @pytest.fixture

@@ -187,3 +187,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, format: str, *args: Any) -> None:
     """Says nothing."""
+
+
+def touch(path: pathlib.Path) -> str:
+  """Makes an empty file, with the directories above it."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.touch()
+  return str(path)

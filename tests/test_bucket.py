@@ -6,7 +6,6 @@ import pathlib
 import sys
 import types
 
-import file_server
 import pytest
 from file_server import CONTENT, Answer
 
@@ -14,18 +13,8 @@ from vit_jax import errors
 from vit_jax.checkpoints.locate import locate
 from vit_jax.checkpoints.remote import bucket, download
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-  """An empty cache and an empty working directory; nothing is contacted."""
-  return file_server.isolate(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def server(monkeypatch):
-  """A server in place of Google's storage and of Hugging Face."""
-  with file_server.stand_in(monkeypatch) as running:
-    yield running
+# Nothing is contacted but the server.
+pytestmark = pytest.mark.usefixtures('empty_cache')
 
 
 def error_of(*args, **kwargs) -> str:

@@ -209,7 +209,7 @@ def test_every_import_is_a_declared_dependency():
   core = text[text.index('_CORE') : text.index('_TEST')]
   declared = {
     name.lower().replace('_', '-')
-    for name in re.findall(r"^  '([A-Za-z_-]+)>=", core, re.MULTILINE)
+    for name in re.findall(r"^  '([A-Za-z0-9_-]+)>=", core, re.MULTILINE)
   }
   ours = {'configs', 'scripts', 'vit_jax'}
   used = {

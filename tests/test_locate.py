@@ -5,10 +5,9 @@ import pathlib
 import subprocess
 import sys
 
-import file_server
 import numpy as np
 import pytest
-from file_server import CONTENT, ON_HUB, Answer, give_on_hub
+from file_server import CONTENT, ON_HUB, Answer, give_on_hub, touch
 
 import vit_jax
 from vit_jax import checkpoints, errors
@@ -19,23 +18,8 @@ BUCKET = 'https://storage.googleapis.com/vit_models'
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-  """An empty cache and an empty working directory; nothing is contacted."""
-  return file_server.isolate(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def server(monkeypatch):
-  """A server in place of Google's storage and of Hugging Face."""
-  with file_server.stand_in(monkeypatch) as running:
-    yield running
-
-
-def touch(path: pathlib.Path) -> str:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.touch()
-  return str(path)
+# Nothing is contacted but the server.
+pytestmark = pytest.mark.usefixtures('empty_cache')
 
 
 def error_of(*args, **kwargs) -> str:
@@ -90,10 +74,10 @@ def test_directory_is_the_file(tmp_path, file):
   assert locate('ViT-B_16', tmp_path / file) == path
 
 
-def test_weights_that_lie_around_are_not_taken_for_named_ones(cache):
+def test_weights_that_lie_around_are_not_taken_for_named_ones(empty_cache):
   touch(pathlib.Path('model.npz'))
   touch(pathlib.Path('checkpoints/200/_METADATA'))
-  path = touch(cache / 'ViT-B_16.npz')
+  path = touch(empty_cache / 'ViT-B_16.npz')
   assert locate('ViT-B_16') == path
 
 
@@ -110,24 +94,30 @@ def test_other_format_in_the_directory(tmp_path):
 
 @pytest.mark.parametrize('directory', ['.', 'gs://vit_models/imagenet21k'])
 @pytest.mark.parametrize('name', ['R_Ti_16-lr_0.001', 'augreg/S_16.npz'])
-def test_name_in_the_cache(cache, name, directory):
-  path = touch(cache / f'{name.removesuffix(".npz")}.npz')
+def test_name_in_the_cache(empty_cache, name, directory):
+  path = touch(empty_cache / f'{name.removesuffix(".npz")}.npz')
   assert locate(name, directory) == path
 
 
 @pytest.mark.parametrize(
   'directory', ['gs://vit_models/sam', 'sam', 'https://example.org/w']
 )
-def test_file_of_unknown_origin_is_not_taken_for_another(cache, directory):
-  touch(cache / 'ViT-B_16.npz')
+def test_file_of_unknown_origin_is_not_taken_for_another(
+  empty_cache, directory
+):
+  touch(empty_cache / 'ViT-B_16.npz')
   assert 'offline' in error_of('ViT-B_16', directory)
   assert 'offline' in error_of('sam/ViT-B_16')
 
 
-def test_upstreams_do_not_mix(cache):
-  touch(cache / 'storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz')
+def test_upstreams_do_not_mix(empty_cache):
+  touch(
+    empty_cache / 'storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
+  )
   assert 'offline' in error_of('ViT-B_16', 'sam')
-  sam = touch(cache / 'storage.googleapis.com/vit_models/sam/ViT-B_16.npz')
+  sam = touch(
+    empty_cache / 'storage.googleapis.com/vit_models/sam/ViT-B_16.npz'
+  )
   for name, directory in (
     ('ViT-B_16', 'sam'),
     ('ViT-B_16.npz', 'gs://vit_models/sam/'),
@@ -141,18 +131,18 @@ def test_upstreams_do_not_mix(cache):
   assert locate('ViT-B_16').endswith('/imagenet21k/ViT-B_16.npz')
 
 
-def test_order_of_the_places(server, cache, tmp_path):
+def test_order_of_the_places(server, empty_cache, tmp_path):
   give_on_hub(server, ON_HUB)
   hub = locate('ViT-B_16', tmp_path / 'weights')
-  assert hub == f'{cache}/huggingface.co/{ON_HUB}/main/model.safetensors'
+  assert hub == f'{empty_cache}/huggingface.co/{ON_HUB}/main/model.safetensors'
   server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(CONTENT))
   pathlib.Path(hub).unlink()
   google = locate('ViT-B_16', tmp_path / 'weights')
   assert google == (
-    f'{cache}/storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
+    f'{empty_cache}/storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
   )
   server.requests.clear()
-  flat = touch(cache / 'ViT-B_16.npz')
+  flat = touch(empty_cache / 'ViT-B_16.npz')
   assert locate('ViT-B_16', tmp_path / 'weights') == flat
   named = touch(tmp_path / 'weights' / 'ViT-B_16.npz')
   assert locate('ViT-B_16', tmp_path / 'weights') == named
@@ -161,8 +151,8 @@ def test_order_of_the_places(server, cache, tmp_path):
   assert not server.requests
 
 
-def test_what_is_cached_from_the_hub_spares_the_bucket(server, cache):
-  path = touch(cache / f'huggingface.co/{ON_HUB}/main/model.safetensors')
+def test_what_is_cached_from_the_hub_spares_the_bucket(server, empty_cache):
+  path = touch(empty_cache / f'huggingface.co/{ON_HUB}/main/model.safetensors')
   assert locate('ViT-B_16', 'gs://vit_models/imagenet21k') == path
   assert not server.requests
 
@@ -200,11 +190,11 @@ def test_stand_in_for_the_best_weights_is_told(server, caplog):
   ('b', 'gs://mine/a', '/mine/a/b.npz'),
   ('gs://mine/a+b/c d.npz', '.', '/mine/a+b/c d.npz'),
 ])  # fmt: skip
-def test_addresses(server, cache, name, directory, path):
+def test_addresses(server, empty_cache, name, directory, path):
   server.give(path, Answer(CONTENT))
   found = locate(name.format(server.address), directory.format(server.address))
   assert pathlib.Path(found).read_bytes() == CONTENT
-  assert found.startswith(f'{cache}/') and found.endswith(path)
+  assert found.startswith(f'{empty_cache}/') and found.endswith(path)
   server.requests.clear()
   again = locate(name.format(server.address), directory.format(server.address))
   assert again == found
@@ -223,7 +213,7 @@ def test_directory_on_the_hub(server):
   assert locate('ViT-B_16', 'hf://me/mine') == locate('hf://me/mine')
 
 
-def test_files_with_the_same_name_keep_apart(server, cache):
+def test_files_with_the_same_name_keep_apart(server, empty_cache):
   one = server.give('/get', Answer(b'one')) + '?file=1.npz'
   two = one.replace('1.npz', '2.npz')
   first = locate(one)
@@ -232,22 +222,22 @@ def test_files_with_the_same_name_keep_apart(server, cache):
   assert pathlib.Path(first).read_bytes() == b'one'
 
 
-def test_address_can_not_leave_the_cache(server, cache):
+def test_address_can_not_leave_the_cache(server, empty_cache):
   url = server.give('/../../evil.npz', Answer(CONTENT))
   with pytest.raises(errors.CheckpointNotFoundError):
     locate('gs://../../../evil.npz')
   for address in (url, url.replace('..', '%2e%2e')):
     try:
-      assert pathlib.Path(locate(address)).resolve().is_relative_to(cache)
+      assert pathlib.Path(locate(address)).resolve().is_relative_to(empty_cache)
     except errors.CheckpointNotFoundError:
       continue
 
 
-def test_sum_is_checked(server, cache):
+def test_sum_is_checked(server, empty_cache):
   url = server.give('/w.npz', Answer(CONTENT))
   text = error_of(f'{url}#sha256={"0" * 64}')
   assert f'wrong sha256: expected {"0" * 64}, got {SHA256}' in text
-  assert not list(cache.rglob('w.npz'))
+  assert not list(empty_cache.rglob('w.npz'))
   path = locate(f'{url}#sha256={SHA256.upper()}')
   assert locate('any', f'{url}#sha256={SHA256}') == path
 
@@ -273,7 +263,7 @@ def test_file_of_the_user_with_a_wrong_sum_is_left_alone(tmp_path):
   assert pathlib.Path(path).exists()
 
 
-def test_file_beside_the_weights(server, cache, tmp_path):
+def test_file_beside_the_weights(server, empty_cache, tmp_path):
   directory = tmp_path / 'augreg'
   with pytest.raises(errors.CheckpointNotFoundError) as caught:
     locate_file('index.csv', directory)
@@ -283,7 +273,7 @@ def test_file_beside_the_weights(server, cache, tmp_path):
   for place in (directory, 'augreg', 'gs://vit_models/augreg'):
     fetched = locate_file('index.csv', place)
     assert fetched.endswith('googleapis.com/vit_models/augreg/index.csv')
-  cached = touch(cache / 'index.csv')
+  cached = touch(empty_cache / 'index.csv')
   assert locate_file('index.csv', directory) == cached
   beside = touch(directory / 'index.csv')
   assert locate_file('index.csv', directory) == beside
@@ -302,15 +292,17 @@ def test_cache_is_below_home_by_default(value, monkeypatch):
   assert cache_dir() == pathlib.Path('/home/ada/.cache/vit_jax')
 
 
-def test_pretrained_name_is_located(cache):
+def test_pretrained_name_is_located(empty_cache):
   model = vit_jax.create_model('tiny', 7)
   with pytest.raises(errors.CheckpointNotFoundError, match='Looked at'):
     checkpoints.load_pretrained('tiny', model, 8)
-  cache.mkdir()
-  checkpoints.save_params({'cls': np.zeros((1, 1, 64))}, cache / 'tiny.npz')
+  empty_cache.mkdir()
+  checkpoints.save_params(
+    {'cls': np.zeros((1, 1, 64))}, empty_cache / 'tiny.npz'
+  )
   with pytest.raises(errors.CheckpointError) as caught:
     checkpoints.load_pretrained('tiny', model, 8)
-  assert str(cache / 'tiny.npz') in str(caught.value)
+  assert str(empty_cache / 'tiny.npz') in str(caught.value)
 
 
 def test_import_is_light():

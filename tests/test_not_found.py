@@ -5,9 +5,8 @@ import shlex
 import time
 import urllib.parse
 
-import file_server
 import pytest
-from file_server import ON_HUB, Answer, give_on_hub
+from file_server import ON_HUB, Answer, give_on_hub, touch
 
 from vit_jax import errors
 from vit_jax.checkpoints.locate import cache_dir, locate
@@ -16,23 +15,8 @@ from vit_jax.checkpoints.remote import download
 BUCKET = 'https://storage.googleapis.com/vit_models'
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-  """An empty cache and an empty working directory; nothing is contacted."""
-  return file_server.isolate(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def server(monkeypatch):
-  """A server in place of Google's storage and of Hugging Face."""
-  with file_server.stand_in(monkeypatch) as running:
-    yield running
-
-
-def touch(path: pathlib.Path) -> str:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.touch()
-  return str(path)
+# Nothing is contacted but the server.
+pytestmark = pytest.mark.usefixtures('empty_cache')
 
 
 def error_of(*args, **kwargs) -> str:
@@ -49,7 +33,7 @@ def fetch_of(text: str) -> tuple[str, str]:
   return target, urllib.parse.unquote(address)
 
 
-def test_error_lists_all_places(server, cache, tmp_path):
+def test_error_lists_all_places(server, empty_cache, tmp_path):
   server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(status=403))
   text = error_of('ViT-B_16', str(tmp_path / 'pretrained'))
   google = 'storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
@@ -63,10 +47,10 @@ def test_error_lists_all_places(server, cache, tmp_path):
     f'  {tmp_path}/pretrained/ViT-B_16.safetensors',
     f'  {tmp_path}/pretrained/model.npz',
     f'  {tmp_path}/pretrained/checkpoints',
-    f'  {cache}/ViT-B_16.npz',
-    f'  {cache}/ViT-B_16.safetensors',
-    f'  {cache}/{google}',
-    f'  {cache}/huggingface.co/{ON_HUB}/main/model.safetensors',
+    f'  {empty_cache}/ViT-B_16.npz',
+    f'  {empty_cache}/ViT-B_16.safetensors',
+    f'  {empty_cache}/{google}',
+    f'  {empty_cache}/huggingface.co/{ON_HUB}/main/model.safetensors',
     '  gs://vit_models/imagenet21k/ViT-B_16.npz',
     f'  hf://{ON_HUB}',
     '  pip install gcsfs && gcloud auth application-default login',
@@ -142,10 +126,10 @@ def test_command_is_for_a_place_that_did_not_refuse(server):
 
 
 @pytest.mark.parametrize('name', ["it's-i21k-mine", '$HOME-i1k-; ls'])
-def test_command_is_safe_to_paste(name, cache):
+def test_command_is_safe_to_paste(name, empty_cache):
   target, address = fetch_of(error_of(name))
   folder = 'storage.googleapis.com/vit_models/augreg'
-  assert target == f'{cache}/{folder}/{name}.npz'
+  assert target == f'{empty_cache}/{folder}/{name}.npz'
   assert address == f'{BUCKET}/augreg/{name}.npz'
 
 
