@@ -115,7 +115,7 @@ def load_pretrained(
   size = square if isinstance(image_size, int) else tuple(image_size)
   path = locate.locate(name_or_path, directory, offline=offline)
   expected = expected_shapes(model, size)
-  places = traverse_util.flatten_dict(shardings or {}, sep='/')
+  places: dict[str, Any] = traverse_util.flatten_dict(shardings or {}, sep='/')
 
   def convert(name, value):
     value = value.astype(expected[name].dtype, order='C', copy=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -88,6 +88,32 @@ class StoredFile:
   path: str
   arrays: dict[str, StoredArray]
   metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def by_name(
+  entries: Iterable[tuple[str, StoredArray]], source: str
+) -> dict[str, StoredArray]:
+  """Returns a dict of arrays that have been renamed.
+
+  Args:
+    entries: new names and arrays.
+    source: the file, for the text of an error.
+
+  Raises:
+    CheckpointError: several arrays have one name, as where a file has both the
+      old and the new spelling of it.
+  """
+  found, twice = {}, []
+  for name, stored in entries:
+    if name in found:
+      twice.append(f'  {found[name].key} and {stored.key}')
+    found[name] = stored
+  if twice:
+    raise errors.CheckpointError(
+      f'{source}: expected one array for each parameter, found two; remove one '
+      'of each:\n' + '\n'.join(twice)
+    )
+  return found
 
 
 def _in_order(name: str, values: np.ndarray) -> np.ndarray:

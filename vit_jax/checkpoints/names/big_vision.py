@@ -9,12 +9,12 @@ Mixers, and models with none of what is renamed here, have Google's names.
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.checkpoints.arrays import StoredArray
+from vit_jax.checkpoints.arrays import StoredArray, by_name
 from vit_jax.checkpoints.names import google
 
 _IMAGE_TOWER = 'img/'
@@ -67,7 +67,7 @@ def to_ours(
   if 'probe' in arrays:
     entries = [(_inside_head(name), array) for name, array in entries]
   flat = google.to_ours(
-    _as_dict(entries, source), num_heads=num_heads, source=source
+    by_name(entries, source), num_heads=num_heads, source=source
   )
   _move_position_embedding(flat, source)
   return flat
@@ -103,22 +103,6 @@ def _inside_head(name: str) -> str:
     return 'MAPHead_0/probe'
   match = _INLINED_HEAD.fullmatch(name)
   return f'MAPHead_0/{match[1]}_0/{match[2]}' if match else name
-
-
-def _as_dict(
-  entries: Iterable[tuple[str, StoredArray]], source: str
-) -> dict[str, StoredArray]:
-  flat, twice = {}, []
-  for name, array in entries:
-    if name in flat:
-      twice.append(f'  {flat[name].key} and {array.key}')
-    flat[name] = array
-  if twice:
-    raise errors.CheckpointError(
-      f'{source}: expected one array for each parameter, found two; remove one '
-      'of each:\n' + '\n'.join(twice)
-    )
-  return flat
 
 
 def _move_position_embedding(flat: dict[str, StoredArray], source: str) -> None:

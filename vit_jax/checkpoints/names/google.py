@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from vit_jax import errors
-from vit_jax.checkpoints.arrays import StoredArray
+from vit_jax.checkpoints.arrays import StoredArray, by_name
 
 # Inside an encoder block, first-API numbering -> current numbering. The first
 # API counted all children together, the current one counts each class.
@@ -69,18 +68,10 @@ def _rename_to_current(
   # age. Whatever else is odd keeps its name, to be reported as extra.
   if not any('/MlpBlock_3/' in key for key in arrays):
     return arrays
-  old_names, twice = {}, []
-  for key in arrays:
-    name = _rename(key, _CURRENT_NAMES)
-    if name in old_names:
-      twice.append(f'  {old_names[name]} and {key}')
-    old_names[name] = key
-  if twice:
-    raise errors.CheckpointError(
-      f'{source}: expected one array for each parameter, found two, under the '
-      'legacy and the current name; remove one of each:\n' + '\n'.join(twice)
-    )
-  return {name: arrays[key] for name, key in old_names.items()}
+  return by_name(
+    ((_rename(key, _CURRENT_NAMES), stored) for key, stored in arrays.items()),
+    source,
+  )
 
 
 def _rename(key: str, names: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.checkpoints.arrays import StoredArray
+from vit_jax.checkpoints.arrays import StoredArray, by_name
 from vit_jax.checkpoints.names import heads
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
@@ -168,21 +168,12 @@ def to_ours(
   """
   found = {key: find(key.removeprefix(prefix), rules) for key in arrays}
   num_heads = _num_heads(arrays, found, num_heads, source)
-  result, keys, twice = {}, {}, []
+  entries = []
   for key, matches in found.items():
-    names = {
-      name: rule.to_ours(arrays[key], num_heads) for rule, name in matches
-    }
-    for name, stored in (names or {key: arrays[key]}).items():
-      if name in keys:
-        twice.append(f'  {keys[name]} and {key}')
-      keys[name], result[name] = key, stored
-  if twice:
-    raise errors.CheckpointError(
-      f'{source}: expected one array for each parameter, found two; remove one '
-      'of each:\n' + '\n'.join(twice)
-    )
-  return _with_zero_biases(result)
+    entries += [
+      (name, rule.to_ours(arrays[key], num_heads)) for rule, name in matches
+    ] or [(key, arrays[key])]
+  return _with_zero_biases(by_name(entries, source))
 
 
 def from_ours(
