@@ -13,7 +13,8 @@ def get_config() -> ConfigDict:
   # Model and weights.
   config.model = placeholder(ConfigDict)
   # Where the weights are: a directory with NAME.npz for the model's name, a run
-  # directory, a weight file, or an address (gs://, https:// or hf://); see
+  # directory, a weight file, an address (gs://, https:// or hf://), or the name
+  # of an upstream ('sam') or of published weights ('sam/ViT-B_16'); see
   # docs/checkpoints.md. '' starts from random weights.
   config.pretrained_dir = 'gs://vit_models/imagenet21k'
   # Whether weights come from local files and the cache alone.

@@ -1,17 +1,21 @@
 r"""Converts weights between .npz, .safetensors and run directories.
 
   python scripts/convert_checkpoint.py ViT-B_16.npz ViT-B_16.safetensors
-  python scripts/convert_checkpoint.py runs/vit/tiny,digits tiny.safetensors \
+  python scripts/convert_checkpoint.py runs/vit/tiny,digits tiny.safetensors
+  python scripts/convert_checkpoint.py ViT-B_16.npz vit-base/model.safetensors \
     --names transformers
 
-Then runs the model with both on random images and prints how much the results
-differ: not at all for float32. Exit status 1 says that they do.
+Then runs each file, as the model that it says it is, on random images and
+prints how much the results differ: not at all for float32. Exit status 1 says
+that they do.
 """
 
 import argparse
 import sys
 
-from vit_jax import checkpoints, convert, errors, models
+import numpy as np
+
+from vit_jax import checkpoints, convert, errors
 from vit_jax.checkpoints import locate, names
 from vit_jax.inspection import Description, describe
 
@@ -42,14 +46,14 @@ def main() -> int:
   )
   parser.add_argument(
     '--image_size',
-    type=int,
+    type=_positive,
     metavar='N',
     help='side in pixels of the random images; by default what the file was '
     'made for',
   )
   parser.add_argument(
     '--num_heads',
-    type=int,
+    type=_positive,
     metavar='N',
     help='attention heads, for a file that does not say it and a width that '
     'no published model has',
@@ -68,30 +72,23 @@ def main() -> int:
 def _convert(args: argparse.Namespace) -> int:
   source = locate.locate(args.source)
   target = convert.target_file(args.out, source, overwrite=args.overwrite)
-  found = describe(source, args.num_heads)
-  if found.num_heads is None and found.family != 'Mixer':
-    raise errors.CheckpointError(
-      f'{source}: the file does not say into how many attention heads its '
-      f'width of {found.width} is divided. Say it with --num_heads N.'
-    )
+  found = _described(source, args.num_heads)
   print(f'read      {_summary(found)}', flush=True)
   size = convert.comparison_size(found)
   if args.image_size is not None:
     size = (args.image_size, args.image_size)
-  config = found.model_config()
-  modules = {
-    what: models.create_model(config, num_classes)
-    for what, num_classes in convert.compared_heads(found).items()
-  }
   # Before anything is written, as it says what doesn't fit.
-  wanted = convert.outputs(source, modules, size)
+  wanted = convert.outputs(source, convert.compared_models(found), size)
   params = checkpoints.load_params(source, num_heads=args.num_heads)
   checkpoints.save_params(params, target, names=args.names)
-  written = describe(target, args.num_heads)
+  # Nothing is taken from the source that only the source says.
+  written = _described(str(target), args.num_heads)
   print(f'written   {_summary(written)}')
   print(f'SHA-256   {written.sha256}')
   status = 0
-  for what, output in convert.outputs(target, modules, size).items():
+  outputs = convert.outputs(target, convert.compared_models(written), size)
+  for what in wanted:
+    output = outputs.get(what, np.zeros(0))
     difference, share = convert.largest_difference(output, wanted[what])
     print(
       f'compared  {what} of 2 random images, {size[0]} x {size[1]} pixels: '
@@ -105,6 +102,22 @@ def _convert(args: argparse.Namespace) -> int:
         file=sys.stderr,
       )
   return status
+
+
+def _described(path: str, num_heads: int | None) -> Description:
+  found = describe(path, num_heads)
+  if found.num_heads is None and found.family != 'Mixer':
+    raise errors.CheckpointError(
+      f'{path}: the file does not say into how many attention heads its '
+      f'width of {found.width} is divided. Say it with --num_heads N.'
+    )
+  return found
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
+  return int(text)
 
 
 def _summary(found: Description) -> str:

@@ -29,11 +29,14 @@ def main() -> int:
     'such as ViT-B_16, or address (https://, gs://, hf://)',
   )
   parser.add_argument(
-    '--json', action='store_true', help='one JSON object a line for each FILE'
+    '--json',
+    action='store_true',
+    help='one JSON object a line for each FILE; of one that can not be told, '
+    'with its path and the error',
   )
   parser.add_argument(
     '--num_heads',
-    type=int,
+    type=_positive,
     metavar='N',
     help='attention heads, for files that do not say it and a width that no '
     'published model has',
@@ -44,14 +47,23 @@ def main() -> int:
     try:
       found = describe(_find(name), args.num_heads)
     except errors.UserError as error:
-      print(f'error: {error}', file=sys.stderr)
       status = 2
+      if args.json:
+        print(json.dumps({'path': name, 'error': str(error)}))
+      else:
+        print(f'error: {error}', file=sys.stderr)
       continue
     if args.json:
       print(json.dumps(dataclasses.asdict(found)))
     else:
       print('\n' * (i > 0) + report.as_table(found))
   return status
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
+  return int(text)
 
 
 def _find(name: str) -> str:

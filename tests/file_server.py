@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from vit_jax.checkpoints.remote import download
+from vit_jax.checkpoints.remote import patience
 
-CONTENT = bytes(range(11)) * 13
+# Begins as an .npz does, and as a .safetensors file with a header of 0x4b50
+# bytes does.
+CONTENT = b'PK\0\0\0\0\0\0{' + bytes(range(11)) * 1753
 # Where the table has ViT-B_16 of ImageNet-21k on Hugging Face.
 ON_HUB = 'timm/vit_base_patch16_224.orig_in21k'
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
@@ -31,8 +33,10 @@ class Answer:
   heeds_if_range: bool = True
   etag: str | None = None  # None: from the content; '': none is sent.
   length: int | None = None  # What Content-Length says, if not the truth.
+  has_length: bool = True
   cut_after: int | None = None  # Bytes of the body, then the connection breaks.
   is_silent: bool = False  # Never answers.
+  delay: float = 0.0  # Seconds before the answer.
   pause: float = 0.0  # Seconds after each of the body's bytes.
   headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -43,12 +47,14 @@ class FileServer:
   Attributes:
     answers: path, decoded -> what each request for it gets in turn.
     requests: (method, path, fields) of every request, in order.
+    urls: of every request, with the query, as it was sent.
     address: such as 'http://127.0.0.1:43210'.
   """
 
   def __init__(self, port: int):
     self.answers: dict[str, list[Answer]] = {}
     self.requests: list[tuple[str, str, Any]] = []
+    self.urls: list[str] = []
     self.address = f'http://127.0.0.1:{port}'
     self.closing = threading.Event()
 
@@ -103,7 +109,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> Iterator[FileServer]:
   """Runs a server in place of Google's storage and, at /hub, Hugging Face."""
   patch.delenv('VIT_JAX_OFFLINE', raising=False)
   patch.setenv('NO_PROXY', '127.0.0.1')
-  patch.setattr(download, '_silent_hosts', {})
+  patch.setattr(patience, '_useless_hosts', {})
   with serve() as running:
     patch.setenv('STORAGE_EMULATOR_HOST', running.address)
     patch.setenv('HF_ENDPOINT', f'{running.address}/hub')
@@ -133,11 +139,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def _answer(self, is_head: bool) -> None:
     path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+    self.files.urls.append(self.path)
     self.files.requests.append((self.command, path, self.headers))
     answer = self.files.next_answer(path, is_head)
     self.close_connection = True
     if answer.is_silent:
       self.files.closing.wait(30)
+      return
+    if self.files.closing.wait(answer.delay):
       return
     content = answer.content
     etag = answer.etag
@@ -150,7 +159,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       last = start + len(body) - 1
       self.send_header('Content-Range', f'bytes {start}-{last}/{len(content)}')
     length = len(body) if answer.length is None else answer.length
-    self.send_header('Content-Length', str(length))
+    if answer.has_length:
+      self.send_header('Content-Length', str(length))
     self.send_header('Connection', 'close')
     if etag:
       self.send_header('ETag', etag)
@@ -164,7 +174,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _range(self, answer: Answer, etag: str) -> tuple[int, int | None]:
     """Returns the part of the content that is asked for; (0, None) is all."""
     wanted = self.headers.get('Range', '')
-    is_same = self.headers.get('If-Range') in (None, etag)
+    versions = (None, etag, answer.headers.get('Last-Modified'))
+    is_same = self.headers.get('If-Range') in versions
     is_same = is_same or not answer.heeds_if_range
     if not (answer.status == 200 and wanted and answer.has_ranges and is_same):
       return 0, None

@@ -310,6 +310,21 @@ def test_head_of_zeros_is_warned_about(scale, edited_file, caplog):
   assert ('all zeros' in caplog.text) == (scale == 0)
 
 
+@pytest.mark.parametrize('size', [np.int64(64), (64, 64), [64, np.int32(64)]])
+def test_image_size_is_a_number_or_a_pair(mini, size):
+  case = mini('mini-vit')
+  found = checkpoints.load_pretrained(case.path, case.model, size)
+  assert flat(found).keys() == flat(case.params).keys()
+
+
+@pytest.mark.parametrize('size', [0, -4, 16.0, (64,), (64, 64, 3), '64', None])
+def test_image_size_that_is_none(mini, size):
+  case = mini('mini-vit')
+  with pytest.raises(errors.ConfigError) as caught:
+    checkpoints.load_pretrained(case.path, case.model, size)
+  assert f'image_size is {size!r}, expected a number' in str(caught.value)
+
+
 def test_arrays_are_put_where_the_shardings_say(mini):
   case = mini('mini-vit')
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -5,12 +5,12 @@ import sys
 
 import file_server
 import pytest
-from file_server import Answer
+from file_server import Answer, touch
 from ml_collections import ConfigDict
 
 from vit_jax import errors
-from vit_jax.checkpoints import augreg
-from vit_jax.checkpoints.remote import download
+from vit_jax.checkpoints import augreg, locate
+from vit_jax.checkpoints.remote import patience
 
 # As published (the original's notebook prints them), with a row for each
 # fine-tuning of each file.
@@ -91,10 +91,30 @@ def test_weights_in_person_need_no_index(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'directory', ['hf://me/mine', 'https://example.org/w.npz', 'mine.safetensors']
-)
+  'directory',
+  [
+    'hf://me/mine', 'https://example.org/w.npz', 'mine.safetensors',
+    'augreg/B_16', 'sam/ViT-B_16', BEST,
+    f'https://example.org/w.npz#sha256={"0" * 64}',
+  ],
+)  # fmt: skip
 def test_weights_that_have_an_address_need_no_index(directory):
   assert augreg.file_name('R_Ti_16', directory) == 'R_Ti_16'
+
+
+@pytest.mark.parametrize(
+  'file', ['blob', 'clone/model.safetensors', 'one/a.npz']
+)
+def test_directory_with_one_file_for_all_names_needs_no_index(file, tmp_path):
+  touch(tmp_path / file)
+  directory = str(tmp_path / file.split('/')[0])
+  assert augreg.file_name('R_Ti_16', directory) == 'R_Ti_16'
+
+
+def test_mistyped_directory_is_told_before_an_index_is_asked_for(tmp_path):
+  name = augreg.file_name('R_Ti_16', str(tmp_path / 'wieghts'))
+  with pytest.raises(errors.CheckpointNotFoundError, match='is not there'):
+    locate.locate(name, tmp_path / 'wieghts')
 
 
 def test_run_that_is_not_finished_needs_no_index(tmp_path):
@@ -106,7 +126,7 @@ def test_run_that_is_not_finished_needs_no_index(tmp_path):
 def test_index_is_fetched_once(tmp_path, monkeypatch, directory):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-  monkeypatch.setattr(download, '_silent_hosts', {})
+  monkeypatch.setattr(patience, '_useless_hosts', {})
   (tmp_path / 'made').mkdir()
   write_index(tmp_path / 'made')
   content = (tmp_path / 'made' / 'index.csv').read_bytes()
@@ -153,6 +173,16 @@ def test_model_without_a_file_of_imagenet21k(model, tmp_path):
   assert repr(model) in str(caught.value)
 
 
+@pytest.mark.parametrize('value', ['', ' ', 'nan', 'NaN', 'inf'])
+def test_training_without_an_accuracy_is_passed_over(value, tmp_path):
+  failed = (BEST.replace('none', 'light0'), 'i21k', value, '0.9')
+  write_index(tmp_path, [failed, *ROWS, failed])
+  assert augreg.file_name('R_Ti_16', str(tmp_path)) == BEST
+  write_index(tmp_path, [failed])
+  with pytest.raises(errors.CheckpointError, match='no file of a model'):
+    augreg.file_name('R_Ti_16', str(tmp_path))
+
+
 @pytest.mark.parametrize('missing', ['ds', 'filename', 'final_val'])
 def test_index_without_a_column(missing, tmp_path):
   write_index(tmp_path, columns=[name for name in COLUMNS if name != missing])
@@ -161,7 +191,8 @@ def test_index_without_a_column(missing, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'content', [b'', b'<html>\n404\n</html>', b'ds,filename,final_val\na,b,\n',
+  'content', [b'', b'<html>\n404\n</html>',
+              b'ds,filename,final_val\na,b,high\n',
               b'ds,filename,final_val\ni21k\n', b'\xff\x00\xfe']
 )  # fmt: skip
 def test_index_that_is_damaged(content, tmp_path):

@@ -11,6 +11,8 @@ import reference
 
 import vit_jax
 from vit_jax import checkpoints, errors
+from vit_jax.checkpoints.arrays import StoredArray
+from vit_jax.checkpoints.names import big_vision
 
 SIZE, PATCH, WIDTH, DEPTH, HEADS, MLP, CLASSES = 12, 4, 20, 3, 5, 13, 7
 GRID = SIZE // PATCH
@@ -203,6 +205,27 @@ def test_position_embedding_without_slot_is_resized_as_a_grid(tmp_path):
   assert not found[:, 0].any()
 
 
+@pytest.mark.parametrize('change', [dict, with_old_positions])
+@pytest.mark.parametrize('pooling', ['token', 'gap'])
+def test_grid_that_is_no_square(tmp_path, pooling, change):
+  """3 by 5 patches: 15 and a slot are as many as 4 by 4."""
+  size = (3 * PATCH, 5 * PATCH)
+  rng = np.random.default_rng(0)
+  table = rng.normal(size=(1, 15, WIDTH)).astype('f4')
+  file = newest_file(pooling) | {'pos_embedding': table}
+  path = tmp_path / 'file.npz'
+  np.savez(path, **change(file))
+  model, _ = compiled(pooling, 'learned')
+  params = checkpoints.load_pretrained(path, model, size, fresh_head=False)
+  found = params['Transformer']['posembed_input']['pos_embedding']
+  num_slots = int(pooling == 'token')
+  assert found.shape == (1, 15 + num_slots, WIDTH)
+  np.testing.assert_array_equal(found[:, num_slots:], table)
+  # Beside the old positions, the class token is that much smaller.
+  is_old = change is with_old_positions
+  np.testing.assert_array_equal(found[:, :num_slots], 0.25 * is_old)
+
+
 def error_of(tmp_path, file):
   np.savez(tmp_path / 'file.npz', **file)
   with pytest.raises(errors.CheckpointError) as caught:
@@ -225,8 +248,40 @@ def test_stacks_of_several_depths_are_refused(tmp_path):
 
 def test_absurd_depth_is_refused(tmp_path):
   key = 'Transformer/encoderblock/LayerNorm_0/bias'
-  text = error_of(tmp_path, {key: np.zeros((1 << 30, 0))})
-  assert 'from 1 to 1000' in text
+  text = error_of(tmp_path, {key: np.zeros((201, 1))})
+  assert 'from 1 to 200' in text
+  assert '(201, 1)' in text
+
+
+def refused_stack(num_keys, shape):
+  arrays = {
+    f'Transformer/encoderblock/{i}': StoredArray(
+      '', shape, np.dtype('f4'), lambda: np.zeros(0)
+    )
+    for i in range(num_keys)
+  }
+  with pytest.raises(errors.CheckpointError) as caught:
+    big_vision.to_ours(arrays, num_heads=None, source='a file')
+  return str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('num_keys', 'shape'), [(1, (5, 0)), (1, (0,)), (101, (199, 3))]
+)
+def test_stack_that_claims_more_than_it_has(num_keys, shape):
+  text = refused_stack(num_keys, shape)
+  assert 'in at most 20,000 arrays of some numbers' in text
+  assert text.count('encoderblock/') == min(num_keys, 20)
+  assert ('and 81 more' in text) == (num_keys == 101)
+
+
+def test_stack_of_a_large_model_is_read():
+  arrays = {
+    f'Transformer/encoderblock/{i}': StoredArray.of(np.zeros((100, 1)))
+    for i in range(200)
+  }
+  found = big_vision.to_ours(arrays, num_heads=None, source='a file')
+  assert len(found) == 20_000
 
 
 def test_block_that_is_stacked_and_single_is_refused(tmp_path):

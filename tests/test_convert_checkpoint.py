@@ -1,15 +1,20 @@
 """Weights that go from one format to others and come back to the same bits."""
 
+import shlex
 import sys
 
 import ml_dtypes
 import numpy as np
 import parity
 import pytest
+from trees import flat
 
 from scripts import convert_checkpoint
 from vit_jax import checkpoints
-from vit_jax.inspection import describe, description
+from vit_jax.checkpoints import safetensors
+from vit_jax.checkpoints.digest import file_digest
+from vit_jax.checkpoints.names import timm
+from vit_jax.inspection import describe
 
 MINIS = (*parity.MINI_VITS, 'mini-mixer')
 
@@ -66,7 +71,7 @@ def test_what_is_printed(run, tmp_path, checkpoint_file):
   read, written, digest, compared = out.splitlines()
   assert str(source) in read and 'ViT (like ViT-Ti_16)' in read
   assert str(target) in written and 'names of transformers' in written
-  assert digest.split() == ['SHA-256', description.sha256_of(target)]
+  assert digest.split() == ['SHA-256', file_digest(target)]
   assert 'logits of 2 random images, 64 x 64 pixels' in compared
 
 
@@ -123,6 +128,82 @@ def test_a_difference_is_an_error(run, tmp_path, checkpoint_file, monkeypatch):
   status, out, err = run(source, tmp_path / 'out.npz')
   assert status == 1 and 'other weights' in err
   assert ', 0.001 of the largest value' in out
+
+
+def test_heads_that_the_written_file_does_not_say(
+  run, tmp_path, checkpoint_file, monkeypatch
+):
+  """Nobody who gets the file has the source to ask."""
+
+  def save_without_metadata(params, path, **_):
+    arrays = timm.from_ours(flat(params))
+    with open(path, 'wb') as file:
+      safetensors.write_safetensors(arrays, file, {})
+
+  monkeypatch.setattr(checkpoints, 'save_params', save_without_metadata)
+  source, target = checkpoint_file('mini-vit'), tmp_path / 'out.safetensors'
+  status, out, err = run(source, target)
+  assert status == 2 and 'compared' not in out
+  assert f'{target}: the file does not say into how many attention' in err
+  status, out, _ = run(source, target, '--overwrite', '--num_heads', 3)
+  assert status == 0 and 'largest difference 0, 0 of' in out
+  status, out, err = run(source, target, '--overwrite', '--num_heads', 4)
+  assert status == 1 and 'other weights' in err
+
+
+def test_other_head_is_an_error(run, tmp_path, checkpoint_file, monkeypatch):
+  save = checkpoints.save_params
+
+  def save_without_head(params, path, **kwargs):
+    del params['head']
+    save(params, path, **kwargs)
+
+  monkeypatch.setattr(checkpoints, 'save_params', save_without_head)
+  source = checkpoint_file('mini-vit-gap')
+  status, out, _ = run(source, tmp_path / 'out.npz')
+  assert status == 1 and 'largest difference inf' in out
+
+
+@pytest.mark.parametrize('text', ['-4', '0', 'x', '4.5'])
+def test_image_size_is_a_positive_number(
+  run, tmp_path, checkpoint_file, capsys, text
+):
+  with pytest.raises(SystemExit) as caught:
+    source = checkpoint_file('mini-vit-gap')
+    run(source, tmp_path / 'out.npz', f'--image_size={text}')
+  assert caught.value.code == 2
+  assert f'{text!r} is no positive number' in capsys.readouterr().err
+
+
+def test_image_smaller_than_a_patch(run, tmp_path, checkpoint_file):
+  source = checkpoint_file('mini-vit-gap')
+  status, _, err = run(source, tmp_path / 'out.npz', '--image_size', 3)
+  assert status == 2 and err.startswith('error: ')
+  assert not (tmp_path / 'out.npz').exists()
+
+
+def test_examples_of_the_help_work(
+  run, tmp_path, checkpoint_file, monkeypatch, capsys
+):
+  """With a model of the kind that each is of."""
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(SystemExit):
+    run('--help')
+  text = capsys.readouterr().out.replace('\\\n', '')
+  words = [
+    shlex.split(line)[2:]
+    for line in text.splitlines()
+    if line.startswith('  python scripts/')
+  ]
+  assert len(words) == 3
+  kinds = {'runs/vit/tiny,digits': 'mini-vit-gap', 'ViT-B_16.npz': 'mini-vit'}
+  for name, kind in kinds.items():
+    path = tmp_path / name
+    path = path if path.suffix == '.npz' else path / 'model.npz'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(checkpoint_file(kind).read_bytes())
+  for args in words:
+    assert run(*args)[0] == 0
 
 
 def test_nothing_is_overwritten_unasked(run, tmp_path, checkpoint_file):

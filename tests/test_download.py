@@ -1,12 +1,12 @@
 """Downloads from a server that breaks off, stalls, lies and changes files."""
 
 import base64
+import dataclasses
 import errno
 import hashlib
 import multiprocessing
 import pathlib
 import threading
-import time
 
 import file_server
 import filelock
@@ -14,10 +14,11 @@ import pytest
 from file_server import Answer
 
 from vit_jax import errors
-from vit_jax.checkpoints.remote import download, partial
-from vit_jax.checkpoints.remote.partial import UnavailableError
+from vit_jax.checkpoints.remote import download, partial, patience
+from vit_jax.checkpoints.remote.reasons import UnavailableError
 
-CONTENT = bytes(range(251)) * 1009  # Longer than a socket's buffer.
+CONTENT = b'PK' + bytes(range(251)) * 1009  # Longer than a socket's buffer.
+OTHER = b'PK' + CONTENT[:1:-1]
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -33,7 +34,7 @@ def server(running, monkeypatch):
   running.answers.clear()
   running.requests.clear()
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-  monkeypatch.setattr(download, '_silent_hosts', {})
+  monkeypatch.setattr(patience, '_useless_hosts', {})
   return running
 
 
@@ -112,20 +113,18 @@ def test_server_without_versions_begins_anew(server, target):
 
 
 def test_content_that_changes_between_the_attempts_is_not_mixed(server, target):
-  other = CONTENT[::-1]
-  fetch(server, target, Answer(CONTENT, cut_after=100_003), Answer(other))
-  assert target.read_bytes() == other
+  fetch(server, target, Answer(CONTENT, cut_after=100_003), Answer(OTHER))
+  assert target.read_bytes() == OTHER
 
 
 def test_version_is_asked_for_and_looked_at(server, target):
-  other = CONTENT[::-1]
   fetch(
     server, target,
     Answer(CONTENT, cut_after=100_003),
-    Answer(other, heeds_if_range=False),
-    Answer(other),
+    Answer(OTHER, heeds_if_range=False),
+    Answer(OTHER),
   )  # fmt: skip
-  assert target.read_bytes() == other
+  assert target.read_bytes() == OTHER
   etag = f'"{hashlib.md5(CONTENT).hexdigest()}"'
   assert server.requests[1][2]['If-Range'] == etag
   assert ranges(server) == [None, 'bytes=100003-', None]
@@ -136,6 +135,42 @@ def test_weak_versions_are_not_resumed(server, target):
   fetch(server, target, cut, Answer(CONTENT, etag='W/"1"'))
   assert target.read_bytes() == CONTENT
   assert ranges(server) == [None, None]
+
+
+DATE = 'Wed, 21 Oct 2015 07:28:00 GMT'
+
+
+@pytest.mark.parametrize('etag', ['', 'W/"1"'])
+def test_date_stands_for_the_version(server, target, etag):
+  fields = {'Last-Modified': DATE}
+  whole = Answer(CONTENT, etag=etag, headers=fields)
+  cut = dataclasses.replace(whole, cut_after=100_003)
+  fetch(server, target, cut, whole, sha256=SHA256)
+  assert target.read_bytes() == CONTENT
+  assert ranges(server) == [None, 'bytes=100003-']
+  assert server.requests[1][2]['If-Range'] == DATE
+
+
+@pytest.mark.parametrize('heeds', [True, False])
+def test_other_date_begins_anew(server, target, heeds):
+  fields = {'Last-Modified': DATE.replace('2015', '2016')}
+  cut = Answer(
+    CONTENT, cut_after=100_003, etag='', headers={'Last-Modified': DATE}
+  )
+  other = Answer(OTHER, etag='', headers=fields, heeds_if_range=heeds)
+  fetch(server, target, cut, other)
+  assert target.read_bytes() == OTHER
+
+
+def test_version_goes_before_the_date(server, target):
+  whole = Answer(CONTENT, etag='"1"', headers={'Last-Modified': DATE})
+  fetch(server, target, dataclasses.replace(whole, cut_after=100_003), whole)
+  assert server.requests[1][2]['If-Range'] == '"1"'
+
+
+def test_date_of_what_is_made_as_it_is_asked_for_is_no_version():
+  assert download._version({'Last-Modified': DATE, 'Date': DATE}) == ''
+  assert download._version({'Last-Modified': 'yesterday'}) == ''
 
 
 def test_bytes_are_asked_for_as_they_are(server, target):
@@ -152,7 +187,7 @@ def test_server_that_always_cuts_at_the_same_byte_is_given_up(server, target):
   cut = Answer(CONTENT, cut_after=1009, has_ranges=False)
   text = reason_of(server, target, cut)
   assert 'the connection' in text
-  assert '1,009 of 253,259 bytes are kept' in text
+  assert '1,009 of 253,261 bytes are kept' in text
   assert len(server.requests) == 2
 
 
@@ -239,7 +274,7 @@ def test_web_page_is_refused(server, target, content):
 
 def test_body_shorter_than_promised(server, target):
   text = reason_of(server, target, Answer(CONTENT, length=10**7, etag=''))
-  assert 'cut after 253259 bytes' in text or 'broke' in text
+  assert 'cut after 253261 bytes' in text or 'broke' in text
 
 
 def test_wrong_sha256_leaves_nothing(server, target):
@@ -271,32 +306,6 @@ def test_sum_of_compressed_bytes_is_not_that_of_the_file(server, target):
   assert target.read_bytes() == CONTENT
 
 
-def test_server_that_never_answers_is_asked_once(server, target, monkeypatch):
-  monkeypatch.setattr(download, 'FIRST_BYTE_SECONDS', 0.1)
-  start = time.monotonic()
-  assert 'no answer within' in reason_of(server, target, Answer(is_silent=True))
-  text = reason_of(server, target, Answer(is_silent=True))
-  assert 'not asked, because it gave no answer' in text
-  assert time.monotonic() - start < 5
-  assert len(server.requests) == 1
-  monkeypatch.setattr(download, 'SILENCE_SECONDS', 0.0)
-  fetch(server, target, Answer(CONTENT))
-
-
-def test_server_that_stops_sending(server, target, monkeypatch):
-  monkeypatch.setattr(download, 'STALL_SECONDS', 0.4)
-  text = reason_of(server, target, Answer(CONTENT[:3], length=99, pause=0.9))
-  assert 'no bytes for' in text
-  assert '1 of 99 bytes are kept' in text
-
-
-def test_server_that_trickles(server, target, monkeypatch):
-  monkeypatch.setattr(download, 'SLOW_SECONDS', 0.1)
-  text = reason_of(server, target, Answer(CONTENT, pause=0.01))
-  assert 'bytes in' in text and 'are kept' in text
-  assert part_of(target).stat().st_size < 100
-
-
 def test_host_that_refuses_connections(target, monkeypatch):
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   with file_server.serve() as gone:
@@ -308,8 +317,8 @@ def test_host_that_refuses_connections(target, monkeypatch):
 def test_full_disk_is_told_and_what_came_is_kept(server, target, monkeypatch):
   copy = download._copy
 
-  def fill(body, part, url):
-    copy(body, part, url)
+  def fill(body, part, url, watch):
+    copy(body, part, url, watch)
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(download, '_copy', fill)

@@ -234,6 +234,7 @@ def test_neither_a_run_nor_weights(config, tmp_path):
 
 
 def test_missing_weights_say_where_they_were_looked_for(config, tmp_path):
+  (tmp_path / 'weights').mkdir()
   config.pretrained_dir = str(tmp_path / 'weights')
   with pytest.raises(errors.CheckpointNotFoundError) as caught:
     evaluate.evaluate_run(config, tmp_path / 'run')

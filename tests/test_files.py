@@ -98,9 +98,34 @@ def test_save_where_there_is_no_directory(place, tmp_path):
   assert '.partial' not in str(caught.value)
 
 
-def test_save_refuses_what_is_no_array(tmp_path):
-  with pytest.raises(errors.CheckpointError, match='head/bias is a NoneType'):
-    checkpoints.save_params({'head': {'bias': None}}, tmp_path / 'model.npz')
+@pytest.mark.parametrize('suffix', ['.npz', '.safetensors'])
+@pytest.mark.parametrize(('value', 'text'), [
+  (None, 'head/bias is a NoneType of object'),
+  ('abc', 'head/bias is a str of <U3'),
+  (np.zeros(3, complex), 'head/bias is a ndarray of complex128'),
+  (np.zeros(3, int), 'head/bias is a ndarray of int64'),
+], ids=['none', 'text', 'complex', 'int'])  # fmt: skip
+def test_save_refuses_what_are_no_weights(value, text, suffix, tmp_path):
+  params = {'head': {'bias': value, 'kernel': np.zeros((3, 5))}}
+  with pytest.raises(errors.CheckpointError) as caught:
+    checkpoints.save_params(params, tmp_path / f'model{suffix}')
+  assert text in str(caught.value)
+  assert 'kernel' not in str(caught.value)
+  assert not os.listdir(tmp_path)
+
+
+def test_save_of_nothing(tmp_path):
+  with pytest.raises(errors.CheckpointError, match='nothing to write'):
+    checkpoints.save_params({}, tmp_path / 'model.npz')
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('names', ['timm', 'transformers'])
+def test_save_does_not_lose_the_heads(mini, names, tmp_path):
+  with pytest.raises(errors.CheckpointError, match='how many attention heads'):
+    checkpoints.save_params(
+      mini('mini-vit').params, tmp_path / 'model.npz', names=names
+    )
   assert not os.listdir(tmp_path)
 
 
@@ -140,17 +165,22 @@ def test_npz_to_safetensors_and_back_is_the_same_file(
 
 def test_container_and_names_are_told_by_the_content(mini, tmp_path):
   case = mini('mini-vit')
-  for suffix, names in [
-    ('.safetensors', 'google'),
-    ('.npz', 'timm'),
-    ('.npz', 'transformers'),
-  ]:
-    path = tmp_path / f'{names}{suffix}'
+  for names in ('google', 'timm', 'transformers'):
+    path = tmp_path / f'{names}.safetensors'
     checkpoints.save_params(case.params, path, names=names)
     # As a file is called in a cache that goes by content.
     path = path.rename(tmp_path / '4a1f')
-    found = checkpoints.load_params(path, num_heads=case.model.num_heads)
-    assert_same_bits(found, case.params)
+    assert_same_bits(checkpoints.load_params(path), case.params)
+
+
+def test_npz_with_the_names_of_others(mini, tmp_path):
+  case = mini('mini-vit')
+  checkpoints.save_params(case.params, tmp_path / 'x.safetensors')
+  with files.open_file(tmp_path / 'x.safetensors') as stored:
+    values = {key: array.read() for key, array in stored.arrays.items()}
+  np.savez(tmp_path / 'x.npz', **values)
+  found = checkpoints.load_params(tmp_path / 'x.npz', num_heads=3)
+  assert_same_bits(found, case.params)
 
 
 def test_class_slot_of_an_oblong_grid_is_no_patch(mini, tmp_path):

@@ -7,15 +7,13 @@ import sys
 
 import file_server
 import pytest
-from file_server import Answer
+from file_server import COMMIT, CONTENT, Answer
 
 from vit_jax import errors
-from vit_jax.checkpoints.remote import download, hub
-from vit_jax.checkpoints.remote.partial import UnavailableError
+from vit_jax.checkpoints.remote import hub, patience
+from vit_jax.checkpoints.remote.reasons import UnavailableError
 
-CONTENT = bytes(range(13)) * 17
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-COMMIT = '0123456789abcdef0123456789abcdef01234567'
 REPO = 'timm/vit_mini.orig'
 
 
@@ -25,7 +23,7 @@ def server(tmp_path, monkeypatch):
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path / 'theirs'))
   monkeypatch.setenv('HF_TOKEN', 'hf_secret')
-  monkeypatch.setattr(download, '_silent_hosts', {})
+  monkeypatch.setattr(patience, '_useless_hosts', {})
   with file_server.serve() as running:
     monkeypatch.setenv('HF_ENDPOINT', running.address)
     yield running
@@ -89,8 +87,8 @@ def test_file_of_a_repository(server, cache):
   path = hub.fetch(f'hf://{REPO}/w.npz@v1', cache, ())
   assert path == f'{cache}/huggingface.co/{REPO}/v1/w.npz'
   assert pathlib.Path(path).read_bytes() == CONTENT
-  assert hub.cached(f'hf://{REPO}/w.npz@v1', cache, ()) == path
-  assert hub.cached(f'hf://{REPO}/w.npz', cache, ()) == ''
+  assert hub.cached(f'hf://{REPO}/w.npz@v1', cache, (), False) == path
+  assert hub.cached(f'hf://{REPO}/w.npz', cache, (), False) == ''
 
 
 def test_token_goes_along(server, cache):
@@ -104,7 +102,7 @@ def test_weights_that_are_not_named(server, cache):
   publish(server, 'model.safetensors')
   path = hub.fetch(f'hf://{REPO}', cache, ())
   assert path == f'{cache}/huggingface.co/{REPO}/main/model.safetensors'
-  assert hub.cached(f'hf://{REPO}', cache, ()) == path
+  assert hub.cached(f'hf://{REPO}', cache, (), False) == path
   assert not any('api' in path for _, path, _ in server.requests)
 
 
@@ -117,7 +115,7 @@ def test_only_weight_file(server, cache, name):
   publish(server, name)
   path = hub.fetch(f'hf://{REPO}', cache, ())
   assert pathlib.Path(path).name == name
-  assert hub.cached(f'hf://{REPO}', cache, ()) == path
+  assert hub.cached(f'hf://{REPO}', cache, (), False) == path
 
 
 def test_several_weight_files_are_listed(server, cache):
@@ -137,9 +135,42 @@ def test_name_chooses_among_the_files_of_the_cache(cache):
   folder.mkdir(parents=True)
   for name in ('a.npz', 'b.npz'):
     (folder / name).touch()
-  assert hub.cached(f'hf://{REPO}', cache, ()) == ''
+  assert hub.cached(f'hf://{REPO}', cache, (), True) == ''
   names = ('b.npz', 'b.safetensors')
-  assert hub.cached(f'hf://{REPO}', cache, names) == str(folder / 'b.npz')
+  assert hub.cached(f'hf://{REPO}', cache, names, True) == str(folder / 'b.npz')
+
+
+def test_file_that_was_named_is_not_taken_for_the_one_that_is_not(
+  server, cache
+):
+  list_files(server, 'head.npz', 'model.safetensors')
+  publish(server, 'head.npz')
+  publish(server, 'model.safetensors')
+  address = f'hf://{REPO}'
+  head = hub.fetch(f'{address}/head.npz', cache, ())
+  assert hub.cached(address, cache, (), False) == ''
+  assert hub.cached(address, cache, ('head.npz',), False) == ''
+  assert hub.cached(address, cache, (), True) == head
+  path = hub.fetch(address, cache, ())
+  assert path.endswith('/model.safetensors')
+  assert hub.cached(address, cache, (), False) == path
+
+
+def test_choice_among_the_files_is_remembered(server, cache):
+  list_files(server, 'b.npz', 'a.npz')
+  server.give(
+    f'/{REPO}/resolve/main/model.safetensors', missing(server, 'EntryNotFound')
+  )
+  publish(server, 'a.npz')
+  publish(server, 'b.npz')
+  address = f'hf://{REPO}'
+  a, b = (hub.fetch(address, cache, (f'{each}.npz',)) for each in 'ab')
+  assert hub.cached(address, cache, ('a.npz',), False) == a
+  assert hub.cached(address, cache, ('b.npz',), False) == b
+  assert hub.cached(address, cache, (), False) == ''
+  (pathlib.Path(a).parent / '.choices.json').write_text('[1]')
+  assert hub.cached(address, cache, ('a.npz',), False) == ''
+  assert hub.fetch(address, cache, ('a.npz',)) == a
 
 
 @pytest.mark.parametrize(('code', 'reason'), [
@@ -159,11 +190,11 @@ def test_content_is_checked_against_the_sum_that_is_stated(server, cache):
   publish(server, 'w.npz', tag='0' * 64)
   with pytest.raises(UnavailableError, match='wrong sha256: expected 000'):
     hub.fetch(f'hf://{REPO}/w.npz', cache, ())
-  assert not hub.cached(f'hf://{REPO}/w.npz', cache, ())
+  assert not hub.cached(f'hf://{REPO}/w.npz', cache, (), False)
 
 
 def test_silent_hub_is_given_up(server, cache, monkeypatch):
-  monkeypatch.setattr(download, 'FIRST_BYTE_SECONDS', 0.1)
+  monkeypatch.setattr(patience, 'FIRST_BYTE_SECONDS', 0.1)
   server.give(f'/{REPO}/resolve/main/w.npz', Answer(is_silent=True))
   with pytest.raises(UnavailableError, match='no answer within'):
     hub.fetch(f'hf://{REPO}/w.npz', cache, ())
@@ -186,16 +217,16 @@ def test_what_the_user_has_from_the_hub_is_used(cache, tmp_path, server):
       huggingface_hub, 'try_to_load_from_cache',
       lambda *args, **kw: look(*args, cache_dir=tmp_path / 'theirs', **kw),
     )  # fmt: skip
-    assert hub.cached(f'hf://{REPO}', cache, ()) == expected
-    assert hub.cached(f'hf://{REPO}@{COMMIT}', cache, ()) == expected
-    assert hub.cached(f'hf://{REPO}@v2', cache, ()) == ''
+    assert hub.cached(f'hf://{REPO}', cache, (), False) == expected
+    assert hub.cached(f'hf://{REPO}@{COMMIT}', cache, (), False) == expected
+    assert hub.cached(f'hf://{REPO}@v2', cache, (), False) == ''
   assert not server.requests
 
 
 def test_looking_into_our_cache_imports_nothing(cache, monkeypatch, tmp_path):
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path / 'none'))
   monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
-  assert hub.cached(f'hf://{REPO}', cache, ()) == ''
+  assert hub.cached(f'hf://{REPO}', cache, (), False) == ''
 
 
 def test_address_for_a_browser():

@@ -95,6 +95,25 @@ def test_mistakes_are_messages_and_the_rest_is_told(
   assert 'broken.npz' in err and 'none.npz' in err
 
 
+def test_json_of_what_can_not_be_told(run, tmp_path, checkpoint_file):
+  path = tmp_path / 'broken.npz'
+  path.write_bytes(b'PK and no more')
+  status, out, err = run('--json', path, checkpoint_file('mini-vit'))
+  broken, whole = map(json.loads, out.splitlines())
+  assert status == 2 and err == ''
+  assert broken.keys() == {'path', 'error'}
+  assert broken['path'] == str(path) and str(path) in broken['error']
+  assert whole['family'] == 'ViT'
+
+
+@pytest.mark.parametrize('text', ['-4', '0', 'x', '1.5'])
+def test_heads_are_a_positive_number(run, checkpoint_file, capsys, text):
+  with pytest.raises(SystemExit) as caught:
+    run(f'--num_heads={text}', checkpoint_file('mini-vit'))
+  assert caught.value.code == 2
+  assert f'{text!r} is no positive number' in capsys.readouterr().err
+
+
 def test_help_names_what_a_file_can_be(run, capsys):
   with pytest.raises(SystemExit) as caught:
     run('--help')

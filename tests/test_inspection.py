@@ -19,9 +19,10 @@ from ml_collections import config_flags
 
 import vit_jax
 from vit_jax import checkpoints, errors
-from vit_jax.checkpoints import safetensors
+from vit_jax.checkpoints import safetensors as safetensors_files
 from vit_jax.checkpoints.arrays import StoredArray
 from vit_jax.inspection import describe, matching, sizes
+from vit_jax.inspection import description as description_module
 
 # ml_collections, while it reads a config.
 pytestmark = pytest.mark.filterwarnings(
@@ -141,6 +142,7 @@ def test_known_models(monkeypatch, name, argument, size, grid):
   }
   found = sizes.read_sizes(flat, 'a file')
   assert (found['grid'], found['image_size']) == ((grid,) * 2, (size,) * 2)
+  assert found['unknown'] == found['missing'] == ()
   fields = sizes.config_fields(found)
   assert matching.equal_models(fields) == (name,)
   command = matching.fine_tuning_command(fields, 'a dir', (size, size))
@@ -148,7 +150,8 @@ def test_known_models(monkeypatch, name, argument, size, grid):
   assert config.pretrained_dir == 'a dir'
   assert config.model.model_name == name
   start = f'python -m vit_jax.main --config {argument}'
-  assert command == f"{start} '--config.pretrained_dir=a dir'"
+  crop = ' --config.pp.crop=224' if name.startswith('Mixer') else ''
+  assert command == f"{start} '--config.pretrained_dir=a dir'{crop}"
 
 
 def test_sizes_that_no_model_has(file, monkeypatch):
@@ -163,6 +166,7 @@ def test_sizes_that_no_model_has(file, monkeypatch):
   assert found.models == () and found.family == 'hybrid'
   assert (found.classifier, found.position_embedding) == ('map', 'sincos2d')
   assert found.num_patches is None and found.image_size is None
+  assert found.unknown == found.missing == ()
   weights = loaded_as_told(found.command, monkeypatch)
   assert weights.keys() == layout.keys()
 
@@ -174,6 +178,20 @@ def test_mixer_is_fine_tuned_at_its_own_size(file, monkeypatch):
   found = description(file, arrays)
   assert found.models == ('Mixer-S_32',)
   assert parse(found.command, monkeypatch).pp.crop == 96
+
+
+def test_mixer_keeps_its_size_with_another_data_set(monkeypatch):
+  fields = {
+    'hidden_dim': 768,
+    'num_blocks': 12,
+    'tokens_mlp_dim': 384,
+    'channels_mlp_dim': 3072,
+    'patches.size': (16, 16),
+  }
+  command = matching.fine_tuning_command(fields, 'file', (224, 224))
+  assert ':b16,cifar10' in command
+  other = command.replace('cifar10', 'oxford_iiit_pet')
+  assert '--config.pp.crop=224' in other
 
 
 def test_run_directory(tmp_path, checkpoint_file, monkeypatch):
@@ -213,6 +231,8 @@ def test_safetensors(tmp_path, checkpoint_file, monkeypatch, names):
     wanted, **rest
   )
   assert (found.container, found.names) == ('safetensors', names)
+  gelu = {'timm': 'tanh', 'transformers': 'exact'}[names]
+  assert parse(found.command, monkeypatch).model.gelu == gelu
   assert 'embedding/kernel' in loaded_as_told(found.command, monkeypatch)
 
 
@@ -221,11 +241,11 @@ def test_heads_where_the_file_does_not_say(tmp_path, checkpoint_file):
   params = checkpoints.load_params(checkpoint_file('mini-vit'))
   checkpoints.save_params(params, path)
   with (
-    safetensors.open_safetensors(path) as stored,
+    safetensors_files.open_safetensors(path) as stored,
     silent.open('wb') as file,
   ):
     arrays = {key: array.read() for key, array in stored.arrays.items()}
-    safetensors.write_safetensors(arrays, file, {})
+    safetensors_files.write_safetensors(arrays, file, {})
   assert (describe(path).num_heads, describe(path).heads_from) == (3, 'file')
   found = describe(silent)
   assert found.num_heads is found.heads_from is found.command is None
@@ -275,17 +295,26 @@ def test_dtypes(file):
   assert description(file, arrays).dtypes == ('bfloat16', 'float32')
 
 
-def test_keys_that_no_model_has(file):
-  arrays = arrays_of('mini-vit') | {'decoder/kernel': np.ones((2, 2))}
-  assert description(file, arrays).unknown == ('decoder/kernel',)
-
-
 def test_grid_that_is_no_square(file):
   arrays = arrays_of('mini-vit')
   arrays[POSITIONS] = arrays[POSITIONS][:, :11]
   found = description(file, arrays)
   assert found.num_patches == 10
   assert found.grid is found.image_size is found.command is None
+
+
+def test_head_of_more_bytes_than_the_file_is_not_read(file, monkeypatch):
+  """Its zeros could take any memory, and no bytes on disk."""
+  arrays = arrays_of('mini-vit')
+  arrays['head/kernel'] = np.zeros((48, 4_000), 'f4')
+  arrays['head/bias'] = np.zeros(4_000, 'f4')
+  np.savez_compressed(file, **arrays)
+  assert arrays['head/kernel'].nbytes > file.stat().st_size
+  assert describe(file).zero_head is True  # Of a few bytes.
+  monkeypatch.setattr(description_module, '_ALWAYS_READ', 0)
+  monkeypatch.setattr(StoredArray, 'read', None)
+  found = describe(file)
+  assert found.zero_head is None and found.num_classes == 4_000
 
 
 def test_only_the_head_is_read(file):
@@ -324,6 +353,18 @@ def test_what_says_no_sizes_is_refused(file, changes, text):
   with pytest.raises(errors.CheckpointError) as caught:
     description(file, arrays)
   assert str(caught.value).startswith(f'{file}: ') and text in str(caught.value)
+
+
+def test_file_that_can_not_be_read_to_its_end(file, monkeypatch):
+  np.savez(file, **arrays_of('mini-vit'))
+
+  def fail(*_, **__):
+    raise OSError(5, 'Input/output error')
+
+  monkeypatch.setattr(description_module, 'file_digest', fail)
+  with pytest.raises(errors.CheckpointError) as caught:
+    describe(file)
+  assert str(caught.value) == f'{file}: can not be read (Input/output error).'
 
 
 def test_missing_file(tmp_path):

@@ -11,8 +11,8 @@ from file_server import CONTENT, ON_HUB, Answer, give_on_hub, touch
 
 import vit_jax
 from vit_jax import checkpoints, errors
-from vit_jax.checkpoints import published
 from vit_jax.checkpoints.locate import cache_dir, locate, locate_file
+from vit_jax.checkpoints.places import published
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -87,6 +87,70 @@ def test_name_in_the_directory(tmp_path, name):
   assert locate(name, str(tmp_path / 'pretrained')) == path
 
 
+@pytest.mark.parametrize('other', [
+  'tiny', 'tiny.npz', 'tiny/model.npz', 'tiny/checkpoints/2/x', 'model.npz',
+])  # fmt: skip
+def test_name_is_no_path_where_a_directory_is_given(tmp_path, other):
+  touch(tmp_path / 'work' / other)
+  path = touch(tmp_path / 'work' / 'base' / 'tiny.npz')
+  assert locate('tiny', tmp_path / 'work' / 'base') == path
+  assert locate('tiny', 'base') == 'base/tiny.npz'
+  assert locate(path, 'base') == path
+  pathlib.Path(path).unlink()
+  assert f'\n  {other}\n' not in error_of('tiny', 'base')
+
+
+@pytest.mark.parametrize(('files', 'expected'), [
+  (['model.safetensors', 'a.npz'], 'model.safetensors'),
+  (['my.npz', 'config.json', '._my.npz'], 'my.npz'),
+  (['my.safetensors'], 'my.safetensors'),
+  (['model.npz', 'model.safetensors'], 'model.npz'),
+  (['tiny.safetensors', 'model.npz'], 'tiny.safetensors'),
+])  # fmt: skip
+def test_directory_as_other_libraries_write_it(tmp_path, files, expected):
+  for file in files:
+    touch(tmp_path / 'clone' / file)
+  path = str(tmp_path / 'clone' / expected)
+  assert locate('tiny', tmp_path / 'clone') == path
+  if expected != 'tiny.safetensors':
+    assert locate('ViT-L_16', tmp_path / 'clone') == path
+    assert locate(tmp_path / 'clone') == path
+
+
+def test_only_file_is_not_taken_for_other_published_weights(
+  server, tmp_path, caplog
+):
+  give_on_hub(server, ON_HUB)
+  path = touch(tmp_path / 'weights' / 'ViT-L_16.npz')
+  assert locate(tmp_path / 'weights') == path
+  with caplog.at_level('WARNING', 'absl'):
+    assert ON_HUB in locate('ViT-B_16', tmp_path / 'weights')
+  assert 'weights has ViT-L_16.npz: name one' in caplog.text
+
+
+def test_file_without_a_suffix(tmp_path):
+  touch(tmp_path / 'work' / 'blob')
+  assert locate('tiny', 'blob') == locate('blob') == 'blob'
+
+
+@pytest.mark.parametrize('name', ['ViT-B_16', 'tiny', 'sam/ViT-L_16'])
+@pytest.mark.parametrize(('directory', 'path'), [
+  ('sam/ViT-B_16', 'sam/ViT-B_16'),
+  ('ViT-L_16', 'imagenet21k/ViT-L_16'),
+  ('S_16-i1k-300ep-x', 'augreg/S_16-i1k-300ep-x'),
+  ('augreg/B_16', 'augreg/B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-'
+   'sd_0.0'),
+])  # fmt: skip
+def test_directory_that_is_the_name_of_weights(
+  server, tmp_path, name, directory, path
+):
+  server.give(f'/vit_models/{path}.npz', Answer(CONTENT))
+  assert locate(name, directory).endswith(f'/vit_models/{path}.npz')
+  local = touch(tmp_path / 'work' / directory / 'model.npz')
+  assert locate(name, directory) == f'{directory}/model.npz'
+  assert pathlib.Path(local).exists()
+
+
 def test_other_format_in_the_directory(tmp_path):
   path = touch(tmp_path / 'pretrained' / 'ViT-B_16.safetensors')
   assert locate('ViT-B_16', tmp_path / 'pretrained') == path
@@ -133,6 +197,7 @@ def test_upstreams_do_not_mix(empty_cache):
 
 def test_order_of_the_places(server, empty_cache, tmp_path):
   give_on_hub(server, ON_HUB)
+  (tmp_path / 'weights').mkdir()
   hub = locate('ViT-B_16', tmp_path / 'weights')
   assert hub == f'{empty_cache}/huggingface.co/{ON_HUB}/main/model.safetensors'
   server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(CONTENT))
@@ -146,8 +211,6 @@ def test_order_of_the_places(server, empty_cache, tmp_path):
   assert locate('ViT-B_16', tmp_path / 'weights') == flat
   named = touch(tmp_path / 'weights' / 'ViT-B_16.npz')
   assert locate('ViT-B_16', tmp_path / 'weights') == named
-  touch(tmp_path / 'work' / 'ViT-B_16')
-  assert locate('ViT-B_16', tmp_path / 'weights') == 'ViT-B_16'
   assert not server.requests
 
 
@@ -179,92 +242,9 @@ def test_stand_in_for_the_best_weights_is_told(server, caplog):
   )
 
 
-@pytest.mark.parametrize(('name', 'directory', 'path'), [
-  ('{}/a/b.npz', '.', '/a/b.npz'),
-  ('b', '{}/a', '/a/b.npz'),
-  ('b.safetensors', '{}/a/', '/a/b.safetensors'),
-  ('b', '{}/a', '/a/b.safetensors'),
-  ('x', '{}/a/b.npz', '/a/b.npz'),
-  ('sam/x', '{}/w', '/w/sam/x.npz'),
-  ('gs://mine/a/b.npz', '.', '/mine/a/b.npz'),
-  ('b', 'gs://mine/a', '/mine/a/b.npz'),
-  ('gs://mine/a+b/c d.npz', '.', '/mine/a+b/c d.npz'),
-])  # fmt: skip
-def test_addresses(server, empty_cache, name, directory, path):
-  server.give(path, Answer(CONTENT))
-  found = locate(name.format(server.address), directory.format(server.address))
-  assert pathlib.Path(found).read_bytes() == CONTENT
-  assert found.startswith(f'{empty_cache}/') and found.endswith(path)
-  server.requests.clear()
-  again = locate(name.format(server.address), directory.format(server.address))
-  assert again == found
-  assert not server.requests
-
-
-def test_addresses_as_pathlib_leaves_them(server):
-  give_on_hub(server, 'me/mine')
-  url = server.give('/a/b.npz', Answer(CONTENT))
-  assert locate(pathlib.Path(url)) == locate(url)
-  assert locate('x', pathlib.Path('hf://me/mine')) == locate('hf://me/mine')
-
-
-def test_directory_on_the_hub(server):
-  give_on_hub(server, 'me/mine')
-  assert locate('ViT-B_16', 'hf://me/mine') == locate('hf://me/mine')
-
-
-def test_files_with_the_same_name_keep_apart(server, empty_cache):
-  one = server.give('/get', Answer(b'one')) + '?file=1.npz'
-  two = one.replace('1.npz', '2.npz')
-  first = locate(one)
-  server.give('/get', Answer(b'two'))
-  assert pathlib.Path(locate(two)).read_bytes() == b'two'
-  assert pathlib.Path(first).read_bytes() == b'one'
-
-
-def test_address_can_not_leave_the_cache(server, empty_cache):
-  url = server.give('/../../evil.npz', Answer(CONTENT))
-  with pytest.raises(errors.CheckpointNotFoundError):
-    locate('gs://../../../evil.npz')
-  for address in (url, url.replace('..', '%2e%2e')):
-    try:
-      assert pathlib.Path(locate(address)).resolve().is_relative_to(empty_cache)
-    except errors.CheckpointNotFoundError:
-      continue
-
-
-def test_sum_is_checked(server, empty_cache):
-  url = server.give('/w.npz', Answer(CONTENT))
-  text = error_of(f'{url}#sha256={"0" * 64}')
-  assert f'wrong sha256: expected {"0" * 64}, got {SHA256}' in text
-  assert not list(empty_cache.rglob('w.npz'))
-  path = locate(f'{url}#sha256={SHA256.upper()}')
-  assert locate('any', f'{url}#sha256={SHA256}') == path
-
-
-def test_sum_of_a_file_is_not_asked_of_its_conversion(server):
-  give_on_hub(server, ON_HUB)
-  text = error_of(f'gs://vit_models/imagenet21k/ViT-B_16.npz#sha256={SHA256}')
-  assert 'hf://timm' not in text and 'HTTP 404' in text
-
-
-def test_cached_file_with_a_wrong_sum_is_fetched_again(server):
-  url = server.give('/w.npz', Answer(CONTENT))
-  path = pathlib.Path(locate(url))
-  path.write_bytes(b'damaged')
-  assert locate(f'{url}#sha256={SHA256}') == str(path)
-  assert path.read_bytes() == CONTENT
-
-
-def test_file_of_the_user_with_a_wrong_sum_is_left_alone(tmp_path):
-  path = touch(tmp_path / 'mine.npz')
-  text = error_of(f'{path}#sha256={"0" * 64}')
-  assert f'{path}: wrong sha256' in text
-  assert pathlib.Path(path).exists()
-
-
 def test_file_beside_the_weights(server, empty_cache, tmp_path):
   directory = tmp_path / 'augreg'
+  directory.mkdir()
   with pytest.raises(errors.CheckpointNotFoundError) as caught:
     locate_file('index.csv', directory)
   assert f'\n  {directory}/index.csv\n' in str(caught.value)

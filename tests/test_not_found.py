@@ -1,16 +1,19 @@
 """What is said where weights are in none of the places, and how soon."""
 
+import dataclasses
 import pathlib
 import shlex
 import time
 import urllib.parse
 
+import file_server
 import pytest
-from file_server import ON_HUB, Answer, give_on_hub, touch
+from file_server import CONTENT, ON_HUB, Answer, give_on_hub, touch
 
 from vit_jax import errors
+from vit_jax.checkpoints import locate as locate_module
 from vit_jax.checkpoints.locate import cache_dir, locate
-from vit_jax.checkpoints.remote import download
+from vit_jax.checkpoints.remote import patience
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
 
@@ -35,17 +38,16 @@ def fetch_of(text: str) -> tuple[str, str]:
 
 def test_error_lists_all_places(server, empty_cache, tmp_path):
   server.give('/vit_models/imagenet21k/ViT-B_16.npz', Answer(status=403))
+  (tmp_path / 'pretrained').mkdir()
   text = error_of('ViT-B_16', str(tmp_path / 'pretrained'))
   google = 'storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz'
   lines = text.splitlines()
   assert lines[0] == "No weights for 'ViT-B_16'. Looked at:"
   assert [line.split(': ')[0] for line in lines if line.startswith('  ')] == [
-    '  ViT-B_16',
-    '  ViT-B_16/model.npz',
-    '  ViT-B_16/checkpoints',
     f'  {tmp_path}/pretrained/ViT-B_16.npz',
     f'  {tmp_path}/pretrained/ViT-B_16.safetensors',
     f'  {tmp_path}/pretrained/model.npz',
+    f'  {tmp_path}/pretrained/model.safetensors',
     f'  {tmp_path}/pretrained/checkpoints',
     f'  {empty_cache}/ViT-B_16.npz',
     f'  {empty_cache}/ViT-B_16.safetensors',
@@ -64,7 +66,7 @@ def test_error_lists_all_places(server, empty_cache, tmp_path):
 
 
 def test_silent_servers_are_given_up_together(server, monkeypatch):
-  monkeypatch.setattr(download, 'FIRST_BYTE_SECONDS', 0.1)
+  monkeypatch.setattr(patience, 'FIRST_BYTE_SECONDS', 0.1)
   for path in (
     '/vit_models/imagenet21k/ViT-B_16.npz',
     f'/hub/{ON_HUB}/resolve/main/model.safetensors',
@@ -75,6 +77,26 @@ def test_silent_servers_are_given_up_together(server, monkeypatch):
   assert time.monotonic() - start < 5
   assert 'ViT-B_16.npz: no answer within' in text
   assert f'hf://{ON_HUB}: not asked, because it gave no answer' in text
+
+
+def test_all_servers_share_one_patience(server, monkeypatch):
+  # Each alone would be waited for: an answer takes 0.3 seconds, and there are
+  # many of them, and the body never ends.
+  monkeypatch.setattr(locate_module, 'SEARCH_SECONDS', 1.0)
+  late = Answer(CONTENT, delay=0.3, pause=0.3)
+  monkeypatch.setattr(patience, '_useless_hosts', {})
+  server.give('/vit_models/imagenet21k/ViT-B_16.npz', late)
+  with file_server.serve() as hub:
+    monkeypatch.setenv('HF_ENDPOINT', hub.address)
+    hub.give(
+      f'/{ON_HUB}/resolve/main/model.safetensors',
+      dataclasses.replace(late, headers={'X-Repo-Commit': '0' * 40}),
+    )
+    start = time.monotonic()
+    text = error_of('ViT-B_16')
+  assert time.monotonic() - start < 6
+  assert 'bytes in 1 seconds' in text
+  assert f'hf://{ON_HUB}: not asked, after 1 seconds' in text
 
 
 @pytest.mark.parametrize('variable', ['VIT_JAX_OFFLINE', 'HF_HUB_OFFLINE', ''])
@@ -98,8 +120,8 @@ def test_argument_goes_before_the_variable(server, monkeypatch):
 
 @pytest.mark.parametrize(('name', 'directory', 'address'), [
   ('ViT-B_16', '.', f'{BUCKET}/imagenet21k/ViT-B_16.npz'),
-  ('R50+ViT-B_16', '/pre', f'{BUCKET}/imagenet21k/R50+ViT-B_16.npz'),
-  ('S_16-i21k-300ep', '/pre', f'{BUCKET}/augreg/S_16-i21k-300ep.npz'),
+  ('R50+ViT-B_16', '..', f'{BUCKET}/imagenet21k/R50+ViT-B_16.npz'),
+  ('S_16-i21k-300ep', '..', f'{BUCKET}/augreg/S_16-i21k-300ep.npz'),
   ('ViT-B_16', 'gs://vit_models/sam', f'{BUCKET}/sam/ViT-B_16.npz'),
   ('Ti_16-i1k-s_0', 'gs://vit_models/augreg/',
    f'{BUCKET}/augreg/Ti_16-i1k-s_0.npz'),
@@ -164,12 +186,17 @@ def test_path_that_no_file_can_have(name):
 
 @pytest.mark.parametrize(('name', 'text'), [
   ('https://[bad/w.npz', 'is no address'),
-  ('hf://mine', 'no address on Hugging Face'),
-  ('https://example.org/w.npz#sha256=123', '3 hexadecimal digits; expected 64'),
+  ('hf://mine', 'no address on hugging face'),
+  *((f'https://example.org/w.npz#{each}', 'expected') for each in (
+    'sha256=123', f'sha256={"z" * 64}', f'sha256:{"0" * 64}',
+    f'SHA256={"0" * 64}', f'sha256={"0" * 64}0', f'md5={"0" * 32}', 'x', '')),
+  (f'hf://a/b#sha256:{"0" * 64}', 'expected'),
+  ('ViT-B_16#sha256=123', 'expected'),
 ])  # fmt: skip
-def test_address_that_is_none(name, text):
-  assert text in error_of(name)
-  assert text in error_of('ViT-B_16', name)
+def test_address_that_is_none(name, text, server):
+  assert text in error_of(name).lower()
+  assert text in error_of('ViT-B_16', name).lower()
+  assert not server.requests
 
 
 def test_refusal_of_another_server_is_not_taken_for_googles(server):
@@ -179,4 +206,77 @@ def test_refusal_of_another_server_is_not_taken_for_googles(server):
 
 
 def test_address_of_another_kind():
-  assert 'not an https://' in error_of('s3://mine/w.npz', offline=False)
+  text = error_of('s3://mine/w.npz', offline=False)
+  assert 'not an https://' in text and 'curl' not in text
+
+
+@pytest.mark.parametrize('name', ['tiny', 'ViT-B_16', 'B_16-i21k-', '~/x.npz'])
+@pytest.mark.parametrize(('directory', 'text'), [
+  ('/data/wieghts', "'/data/wieghts' is not there"),
+  ('wieghts/', "'wieghts/' is not there"),
+  ('sma', "Did you mean 'sam'?"),
+  ('augerg/B_16', "Did you mean 'augreg/B_16'?"),
+  ('vit-b16', "Did you mean 'ViT-B_16'?"),
+  ('ViT-B_16.npz', "The published ones are called 'ViT-B_16'."),
+  ('/ViT-B_16', "'/ViT-B_16' is not there"),
+  ('runs-i21k-mine', 'is not there'),
+])  # fmt: skip
+def test_mistyped_directory_is_not_replaced(server, name, directory, text):
+  give_on_hub(server, ON_HUB)
+  if name[0] == '~':
+    assert directory not in error_of(name, directory)
+    return
+  found = error_of(name, directory)
+  assert text in found and repr(name) in found
+  assert ('Did you mean' in found) == ('Did you mean' in text)
+  assert not server.requests
+
+
+def test_wrong_sum_is_not_fetched_again(server):
+  url = server.give('/w.npz', Answer(CONTENT))
+  text = error_of(f'{url}#sha256={"0" * 64}')
+  assert 'wrong sha256' in text and 'curl' not in text
+  assert 'leave #sha256=... away' in text
+
+
+@pytest.mark.parametrize(('path', 'address'), [
+  ('me/mine', 'hf://me/mine'),
+  ('me/mine/', 'hf://me/mine'),
+  ('me/mine/tree/v1', 'hf://me/mine@v1'),
+  ('me/mine/blob/main/a/w.npz', 'hf://me/mine/a/w.npz'),
+  ('me/mine/blob/v1/w.npz?x=1', 'hf://me/mine/w.npz@v1'),
+])  # fmt: skip
+def test_page_of_a_repository_is_told_from_its_weights(path, address):
+  text = error_of(f'https://huggingface.co/{path}')
+  assert f'is a page; its weights are {address}\n' in text
+  assert 'curl' not in text
+
+
+def test_address_of_a_file_on_the_hub_is_no_page():
+  page = 'https://huggingface.co/me/mine/resolve/main/w.npz'
+  assert 'is a page' not in error_of(page)
+  assert 'is a page' not in error_of('https://huggingface.co/datasets/mnist')
+
+
+@pytest.mark.parametrize(('files', 'text'), [
+  (['b.npz', 'a.safetensors', 'c.bin', '.d.npz'], 'has a.safetensors, b.npz:'),
+  (['pytorch_model.bin'], 'has no .npz or .safetensors file'),
+  ([f'{i}.npz' for i in range(10, 23)], 'has 10.npz, 11.npz, 12.npz, 13.npz, '
+   '14.npz, 15.npz, 16.npz, 17.npz, 18.npz, 19.npz and 3 more: name one'),
+])  # fmt: skip
+def test_weight_files_of_a_directory_are_listed(tmp_path, files, text):
+  for file in files:
+    touch(tmp_path / 'clone' / file)
+  for place in (
+    ('tiny', tmp_path / 'clone'),
+    ('ViT-B_16', str(tmp_path / 'clone')),
+    (tmp_path / 'clone',),
+  ):
+    found = error_of(*place)
+    assert f'{tmp_path / "clone"} {text}' in found
+    assert 'Unknown' not in found
+
+
+def test_advice_is_for_scripts_too():
+  text = error_of('ViT-B_16')
+  assert 'In a training command that is --config.pretrained_dir=DIR' in text

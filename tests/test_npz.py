@@ -2,6 +2,7 @@
 
 import copy
 import io
+import tracemalloc
 import warnings
 import zipfile
 
@@ -10,6 +11,7 @@ import pytest
 from trees import assert_same_bits, flat
 
 from vit_jax import checkpoints, errors
+from vit_jax.checkpoints import npz
 
 
 def error_of(path) -> str:
@@ -152,6 +154,95 @@ def test_header_that_claims_another_size(shape, compression, tmp_path):
   assert '  head/bias: its header claims' in text
   assert f'{shape} float32' in text
   assert '140 are there' in text
+
+
+@pytest.mark.parametrize(
+  'compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]
+)
+@pytest.mark.parametrize(
+  ('size', 'content', 'wanted'),
+  [
+    (600 << 20, b' ' * (15 << 20), 'header of 629,145,600 bytes, expected at'),
+    (15 << 20, b' ' * (15 << 20), 'bytes, expected at most 4,096'),
+    (9_000, b'{' * 9_000, 'header of 9,000 bytes, expected at most 4,096'),
+    (4_000, b'(' * 4_000, 'its header is damaged'),
+    (9, b'().__doc_', 'its header is damaged'),
+    (9, b'{}', 'header of 9 bytes, expected at most 14'),
+  ],
+  ids=['claimed', 'long', 'nested', 'less nested', 'odd', 'cut'],
+)
+def test_header_that_is_not_parsed(
+  size, content, wanted, compression, tmp_path
+):
+  path = tmp_path / 'long.npz'
+  header = b'\x93NUMPY\x02\x00' + size.to_bytes(4, 'little')
+  with zipfile.ZipFile(path, 'w', compression) as file:
+    file.writestr('head/bias.npy', header + content)
+  tracemalloc.start()
+  try:
+    text = error_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert wanted in text
+  assert 'pickle' not in text
+  assert peak < 2 << 20
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_numpy_does_not_write(method, tmp_path):
+  path = tmp_path / 'odd.npz'
+  content = io.BytesIO()
+  np.save(content, np.zeros(3))
+  with zipfile.ZipFile(path, 'w', method) as file:
+    file.writestr('head/bias.npy', content.getvalue())
+  assert f'compressed by method {method}, expected deflate' in error_of(path)
+
+
+def test_more_arrays_than_any_model_has(tmp_path):
+  path = tmp_path / 'many.npz'
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('a.npy', single_array())
+    file.filelist *= 20_001
+  assert 'hold 20,001 arrays, expected at most 20,000' in error_of(path)
+
+
+def test_directory_that_fills_the_file(tmp_path):
+  path = tmp_path / 'directory.npz'
+  with zipfile.ZipFile(path, 'w') as file:
+    file.writestr('a.npy', single_array())
+    file.filelist *= 100_000
+  tracemalloc.start()
+  try:
+    text = error_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert '00 bytes, expected at most 4,194,304' in text
+  assert peak < 1 << 20
+
+
+def test_unpacking_takes_the_memory_of_the_array(tmp_path):
+  path = tmp_path / 'large.npz'
+  np.savez_compressed(path, **{'head/bias': np.zeros(6 << 20, 'f2')})
+  with npz.open_npz(path) as stored:
+    tracemalloc.start()
+    try:
+      values = stored.arrays['head/bias'].read()
+      peak = tracemalloc.get_traced_memory()[1]
+    finally:
+      tracemalloc.stop()
+  assert values.nbytes < peak < values.nbytes + (4 << 20)
+
+
+def test_not_all_problems_of_a_file_are_told(tmp_path):
+  path = tmp_path / 'notes.npz'
+  with zipfile.ZipFile(path, 'w') as file:
+    for i in range(60):
+      file.writestr(f'{i}.txt', b'hello')
+  text = error_of(path)
+  assert '60 arrays are damaged' in text
+  assert text.count('not an array') == 50
 
 
 def test_bomb_is_not_unpacked(tmp_path):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vit_jax.checkpoints import published
+from vit_jax.checkpoints.places import published
 from vit_jax.models import variants
 
 ALL = [

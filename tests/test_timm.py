@@ -254,34 +254,6 @@ def test_arrays_of_the_wrong_shape_stay_to_be_reported():
   assert found[POSITIONS] == (4, 6)
 
 
-# --- Positions ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(('tokens', 'has_class_slot', 'expected'), [
-  (16, None, 17),
-  (17, None, 17),
-  (11, None, 11),  # 2 by 5 patches.
-  (16, True, 16),  # 3 by 5 patches.
-  (10, False, 11),
-])  # fmt: skip
-def test_slot_of_the_class_token(tokens, has_class_slot, expected):
-  table = np.arange(1.0, 1 + 3 * tokens).reshape(1, tokens, 3)
-  arrays = {
-    'cls_token': StoredArray.of(np.ones((1, 1, 3))),
-    'pos_embed': StoredArray.of(table),
-  }
-  found = to_ours(arrays, has_class_slot=has_class_slot)[POSITIONS]
-  assert found.shape == (1, expected, 3)
-  values = found.read()
-  np.testing.assert_array_equal(values[:, expected - tokens :], table)
-  assert not values[:, : expected - tokens].any()
-
-
-def test_no_slot_without_a_class_token():
-  arrays = stored({'pos_embed': (1, 16, 3)})
-  assert to_ours(arrays)[POSITIONS].shape == (1, 16, 3)
-
-
 # --- Heads and biases ---------------------------------------------------------
 
 

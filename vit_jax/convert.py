@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax import checkpoints, errors
+from vit_jax import checkpoints, errors, models
 from vit_jax.inspection import Description
 
 _SUFFIXES = ('.npz', '.safetensors')
@@ -59,19 +60,24 @@ def target_file(
   return path
 
 
-def compared_heads(found: Description) -> dict[str, int | None]:
-  """Returns the `num_classes` of the models with which to compare.
+def compared_models(found: Description) -> dict[str, Any]:
+  """Returns the models that a file is of, by what they give.
 
   Returns:
-    {'logits': N} or, of a file without a head, {'features': None}; both where
-    the head is all zeros, as its logits say nothing of the weights before it.
+    {'logits': model} or, of a file without a head, {'features': model}; both
+    where the head may be all zeros, as its logits say nothing of the weights
+    before it.
   """
   heads = {'logits': found.num_classes, 'features': None}
   if found.num_classes is None:
     del heads['logits']
-  elif not found.zero_head:
+  elif found.zero_head is False:
     del heads['features']
-  return heads
+  config = found.model_config()
+  return {
+    what: models.create_model(config, num_classes)
+    for what, num_classes in heads.items()
+  }
 
 
 def comparison_size(found: Description) -> tuple[int, int]:
@@ -85,13 +91,13 @@ def comparison_size(found: Description) -> tuple[int, int]:
 
 
 def outputs(
-  path: str | os.PathLike, models: Mapping[str, Any], size: tuple[int, int]
+  path: str | os.PathLike, modules: Mapping[str, Any], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
   """Returns what the weights in a file make of two random images.
 
   Args:
     path: a weight file or a run directory.
-    models: modules by the name of what they give.
+    modules: by the name of what they give.
     size: (height, width) of the images in pixels.
 
   Raises:
@@ -107,14 +113,19 @@ def outputs(
         images,
       )
     )
-    for name, model in models.items()
+    for name, model in modules.items()
   }
 
 
 def largest_difference(
   found: np.ndarray, wanted: np.ndarray
 ) -> tuple[float, float]:
-  """Returns the largest difference, as it is and over the largest value."""
+  """Returns the largest difference, as it is and over the largest value.
+
+  It is infinite where the two have another number of values.
+  """
+  if found.shape != wanted.shape:
+    return math.inf, math.inf
   difference = float(np.abs(found - wanted).max())
   return difference, difference / (float(np.abs(wanted).max()) or 1.0)
 

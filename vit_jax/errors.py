@@ -53,3 +53,8 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
   close = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.5)
   guess = f' Did you mean {by_folded[close[0]]!r}?' if close else ''
   return f'Unknown {kind} {name!r}.{guess} Valid: {", ".join(valid)}.'
+
+
+def first_line(error: Exception) -> str:
+  """Returns the first line of the text, or the kind where there is none."""
+  return [*str(error).splitlines(), type(error).__name__][0]

@@ -110,8 +110,10 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
     start_step = saved.latest_step()
     if start_step is None:
       start_step, standing = 0, Standing()
-      state = _fresh_state(config, model, tx, init_key, shardings)
+      weights = config.pretrained_dir and checkpoints.locate_weights(config)
+      state = _fresh_state(config, weights, model, tx, init_key, shardings)
     else:
+      weights = run.checkpoints / str(start_step)
       state, standing = saved.restore(start_step, target)
     is_finished = start_step >= config.total_steps or standing.stopped_early
 
@@ -119,7 +121,9 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
     if is_main_process:
       run.save_labels(train_source.class_names)
       progress.print_summary(
-        _summary(config, run, mesh, shapes.params, (train_source, test_source))
+        _summary(
+          config, run, mesh, shapes.params, weights, train_source, test_source
+        )
       )
       if start_step:
         print(_continuation_line(config, start_step, standing))
@@ -218,14 +222,11 @@ def _all_finite(params: Any) -> jax.Array:
   ).all()
 
 
-def _fresh_state(config, model, tx, key, shardings) -> TrainState:
+def _fresh_state(config, weights, model, tx, key, shardings) -> TrainState:
   """Returns the state before step 1, from a file or from the key alone."""
-  if config.pretrained_dir:
-    path = checkpoints.locate_weights(config)
-    if jax.process_index() == 0:
-      print(f'Starts from {path}')
+  if weights:
     params = checkpoints.load_pretrained(
-      path, model, config.pp.crop, shardings=shardings.params
+      weights, model, config.pp.crop, shardings=shardings.params
     )
   else:
     params = jax.jit(
@@ -237,13 +238,13 @@ def _fresh_state(config, model, tx, key, shardings) -> TrainState:
   )
 
 
-def _summary(config, run, mesh, params, data_sources) -> dict[str, str]:
+def _summary(
+  config, run, mesh, params, weights, train_source, test_source
+) -> dict[str, str]:
   """Returns the first lines that a user reads."""
-  train_source, test_source = data_sources
   num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
   epochs = config.total_steps * config.batch / len(train_source)
   kinds = {d.device_kind for d in mesh.devices.flat}
-  weights = config.pretrained_dir or 'random'
   processes, micro_batches, warmup = '', '', ''
   if config.warmup_steps >= config.total_steps:
     # Allowed, as a run may be shortened to try it out, but rarely meant.
@@ -262,7 +263,7 @@ def _summary(config, run, mesh, params, data_sources) -> dict[str, str]:
     f'({config.pp.test}), {train_source.num_classes} classes',
     'model': f'{config.model.model_name}, {num_params:,} parameters, '
     f'{config.pp.crop} x {config.pp.crop} pixels, {config.dtype}, weights: '
-    f'{weights}',
+    f'{weights or "random"}',
     'steps': f'{config.total_steps:,} ({epochs:,.1f} epochs), batch '
     f'{config.batch}{micro_batches}{warmup}',
     'run': str(run.path),

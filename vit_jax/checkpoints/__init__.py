@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+
+from vit_jax import errors
 
 __all__ = ['load_params', 'load_pretrained', 'locate_weights', 'save_params']
 
@@ -60,8 +65,8 @@ def save_params(
     names: 'google', 'timm' or 'transformers'; None for the container's own.
 
   Raises:
-    CheckpointError: a value is not an array of numbers, the names have none
-      for it, or the file can't be written.
+    CheckpointError: a value is not an array of floating-point numbers, the
+      names have none for it, or the file can't be written.
   """
   from flax import traverse_util
 
@@ -89,7 +94,9 @@ def load_pretrained(
       published model or file, such as 'ViT-B_16' or 'augreg/B_16'.
     model: a module from `create_model`.
     image_size: side in pixels, or (height, width).
-    directory: where to look for a name: a directory or an address.
+    directory: where to look for a name: a directory, a file, an address, an
+      upstream ('sam') or published weights ('sam/ViT-B_16'). With '.', a
+      relative name may be a path.
     fresh_head: whether a head that doesn't fit is made afresh; False makes it
       an error, for those who want the file's own logits.
     offline: whether nothing may be downloaded; None for what `VIT_JAX_OFFLINE`
@@ -105,20 +112,20 @@ def load_pretrained(
   Raises:
     CheckpointNotFoundError: nothing is there; the text says where it looked.
     CheckpointError: the file is damaged or was made with another model.
+    ConfigError: `image_size` is none.
   """
   import jax
   from flax import traverse_util
 
   from vit_jax.checkpoints import adapt, arrays, files, locate
 
-  square = (image_size, image_size)
-  size = square if isinstance(image_size, int) else tuple(image_size)
+  size = _height_and_width(image_size)
   path = locate.locate(name_or_path, directory, offline=offline)
   expected = expected_shapes(model, size)
   places: dict[str, Any] = traverse_util.flatten_dict(shardings or {}, sep='/')
 
   def convert(name, value):
-    value = value.astype(expected[name].dtype, order='C', copy=False)
+    value = arrays.cast(value, expected[name].dtype)
     if not shardings:
       return value
     # Each process places its own shards; `device_put` would have all processes
@@ -127,12 +134,15 @@ def load_pretrained(
       value.shape, places[name], lambda index: value[index]
     )
 
+  grid = model.grid(size)
   num_heads = getattr(model, 'num_heads', None)  # A Mixer has none.
-  with files.open_weights(path, num_heads) as stored:
+  with files.open_weights(
+    path, num_heads, num_patches=grid[0] * grid[1]
+  ) as stored:
     fitted = adapt.fit_arrays(
       stored.arrays,
       expected,
-      model.grid(size),
+      grid,
       head_bias_init=model.head_bias_init,
       fresh_head=fresh_head,
       source=stored.path,
@@ -140,6 +150,21 @@ def load_pretrained(
     params = arrays.read_arrays(fitted, stored.path, convert)
     adapt.warn_of_zero_head(fitted, params, stored.path)
   return traverse_util.unflatten_dict(params, sep='/')
+
+
+def _height_and_width(image_size: Any) -> tuple[int, int]:
+  """Returns (height, width) of a side or a pair, which may be numpy's."""
+  try:
+    pair = (image_size, image_size) if np.ndim(image_size) == 0 else image_size
+    height, width = map(operator.index, pair)
+  except (TypeError, ValueError):
+    height = width = 0
+  if min(height, width) < 1:
+    raise errors.ConfigError(
+      f'image_size is {image_size!r}, expected a number of pixels or (height, '
+      'width).'
+    )
+  return height, width
 
 
 def locate_weights(config: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from concurrent import futures
 from typing import Any
 
 import ml_dtypes
@@ -133,11 +132,11 @@ def read_arrays(
     source: the file, for the text of an error.
     convert: (name, values) -> what is kept. Few arrays are read before they
       are converted, so that the whole is never in memory twice. It is called
-      from several threads.
+      from several threads, and may raise DamagedArrayError.
 
   Raises:
-    CheckpointError: values that are damaged, NaN or infinite; the text lists
-      all of them by key.
+    CheckpointError: values that are damaged, no floating-point numbers, NaN or
+      infinite; the text lists all of them by key.
   """
   parts: dict[Any, list[str]] = {}
   for name, stored in arrays.items():
@@ -148,12 +147,13 @@ def read_arrays(
     first = arrays[names[0]]
     try:
       values = first.load()
-      _check_finite(values)
+      check_values(values)
+      for name in names if not problems else ():
+        results[name] = convert(name, arrays[name].view(values))
     except DamagedArrayError as error:
       problems[first.key or names[0]] = str(error)
-      return
-    for name in names if not problems else ():
-      results[name] = convert(name, arrays[name].view(values))
+
+  from concurrent import futures  # Takes a while, and sizes need none.
 
   # Checksums and sums, which take the most of the time, free the interpreter.
   with futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
@@ -168,9 +168,17 @@ def read_arrays(
   return {name: results[name] for name in arrays}
 
 
-def _check_finite(values: np.ndarray) -> None:
-  if not issubclass(values.dtype.type, _FLOATS):
-    return
+def is_float(dtype: np.dtype) -> bool:
+  """Whether arrays of that dtype hold what weights are."""
+  return issubclass(dtype.type, _FLOATS)
+
+
+def check_values(values: np.ndarray) -> None:
+  """Raises DamagedArrayError if these are no finite floating-point numbers."""
+  if not is_float(values.dtype):
+    raise DamagedArrayError(
+      f'holds {values.dtype}, expected floating-point numbers'
+    )
   # A sum is finite only if its terms are, and several times faster to have
   # than a test of each. It overflows where terms are large, though.
   with np.errstate(over='ignore', invalid='ignore'):
@@ -183,6 +191,23 @@ def _check_finite(values: np.ndarray) -> None:
     raise DamagedArrayError(
       f'{num_odd:,} of {values.size:,} values are NaN or infinite'
     )
+
+
+def cast(values: np.ndarray, dtype: Any) -> np.ndarray:
+  """Returns values of another dtype, in C's order, without a needless copy.
+
+  Raises:
+    DamagedArrayError: some are too large for it.
+  """
+  dtype = np.dtype(dtype)
+  with np.errstate(over='ignore'):
+    result = values.astype(dtype, order='C', copy=False)
+  if dtype.itemsize < values.dtype.itemsize:
+    try:
+      check_values(result)
+    except DamagedArrayError as error:
+      raise DamagedArrayError(f'as {dtype}, {error}') from error
+  return result
 
 
 def aligned_bytes(size: int, alignment: int = 64) -> np.ndarray:

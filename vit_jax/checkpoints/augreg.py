@@ -1,13 +1,14 @@
 """Names of the AugReg weight files (arXiv 2106.10270) and their index."""
 
 import csv
-import pathlib
+import math
 from typing import Any
 
 from absl import logging
 
 from vit_jax import errors
-from vit_jax.checkpoints import locate, published
+from vit_jax.checkpoints import locate, places
+from vit_jax.checkpoints.places import addresses, published
 
 _COLUMNS = {'ds', 'filename', 'final_val'}
 
@@ -37,10 +38,12 @@ def file_name(
     model_or_file: a file's name, such as 'R_Ti_16-i21k-300ep-lr_0.001-...', or
       the model's alone, such as 'R_Ti_16', which stands for the file of that
       model that was pretrained on ImageNet-21k for 300 epochs and has the best
-      accuracy on its validation set (`final_val` in `index.csv`).
+      accuracy on its validation set (`final_val` in `index.csv`; where it has
+      no number, the file is passed over).
     directory: where `index.csv` is looked for, and then in the cache and the
-      bucket. Where it is a weight file, a run directory or on Hugging Face,
-      that is what will be found, whatever its name, and no index is needed.
+      bucket. Where it is a weight file, a run directory, the name of published
+      weights or on Hugging Face, that is what will be found, whatever its name,
+      and no index is needed.
       Where there is no index, the table in `published` names the file.
     offline: as in `locate.locate`.
 
@@ -49,7 +52,8 @@ def file_name(
       of that model.
     CheckpointError: the index is damaged or has no file of that model.
   """
-  if '-' in model_or_file or _is_weights(directory):
+  place, _ = addresses.split_hash(directory)
+  if '-' in model_or_file or not places.has_index(place):
     return published.without_suffix(model_or_file)
   try:
     path = locate.locate_file('index.csv', directory, offline=offline)
@@ -69,14 +73,6 @@ def file_name(
   return max(rows, key=lambda row: row['final_val'])['filename']
 
 
-def _is_weights(directory: str) -> bool:
-  """Whether a directory gives the same weights for every name."""
-  place = pathlib.Path(directory).expanduser()
-  is_file = directory.partition('#')[0].endswith(('.npz', '.safetensors'))
-  is_run = (place / 'model.npz').is_file() or (place / 'checkpoints').is_dir()
-  return is_file or is_run or directory.startswith('hf://')
-
-
 def _from_table(
   model: str, directory: str, error: errors.CheckpointNotFoundError
 ) -> str:
@@ -87,7 +83,7 @@ def _from_table(
   here = [name for name in options if locate.find_local(name, directory)]
   # The last one is on Hugging Face too, the best one may be in the bucket only.
   chosen = here[0] if here else options[-1]
-  places = '\n'.join(
+  looked_at = '\n'.join(
     line
     for line in str(error).splitlines()
     if line[:3] in ('  /', '  g', '  h')
@@ -97,24 +93,24 @@ def _from_table(
     model,
     chosen,
     '' if chosen == options[0] else f' (the best one is {options[0]})',
-    places,
+    looked_at,
   )
   return chosen
 
 
 def _read_index(path: str) -> list[dict[str, Any]]:
-  """Returns the rows with `final_val` as a number."""
+  """Returns the rows that have a number as `final_val`, which it then is."""
   with open(path, newline='', encoding='utf-8', errors='replace') as file:
     rows: list[dict[str, Any]] = list(csv.DictReader(file))
   try:
-    for row in rows:
-      row['final_val'] = float(row['final_val'])
     is_whole = bool(rows) and _COLUMNS.issubset(rows[0])
-  except (KeyError, TypeError, ValueError):
+    for row in rows:  # A training that failed has none.
+      row['final_val'] = float(row['final_val'].strip() or 'nan')
+  except (AttributeError, KeyError, ValueError):
     is_whole = False
   if not is_whole:
     raise errors.CheckpointError(
       f'{path}: not the index of the AugReg files; expected comma-separated '
       f'values with the columns {", ".join(sorted(_COLUMNS))}. Fetch it again.'
     )
-  return rows
+  return [row for row in rows if math.isfinite(row['final_val'])]

@@ -10,7 +10,7 @@ import numpy as np
 
 from vit_jax import errors
 from vit_jax.checkpoints import names as file_names
-from vit_jax.checkpoints.arrays import StoredFile
+from vit_jax.checkpoints.arrays import StoredFile, is_float
 from vit_jax.checkpoints.names import heads
 from vit_jax.checkpoints.npz import open_npz, write_npz
 from vit_jax.checkpoints.run_state import open_newest_state
@@ -20,8 +20,11 @@ from vit_jax.checkpoints.safetensors import (
   write_safetensors,
 )
 
-# Suffix -> the names that a file of it has unless others are asked for.
-_DEFAULT_NAMES = {'.npz': 'google', '.safetensors': 'timm'}
+# Suffix -> the names that such a file can have, the usual ones first.
+_NAMES = {
+  '.npz': ('google',),
+  '.safetensors': ('timm', 'transformers', 'google'),
+}
 _NUM_FIRST_BYTES = 4096  # Enough to tell what a file is.
 
 
@@ -61,7 +64,9 @@ def open_file(path: str | os.PathLike) -> Iterator[StoredFile]:
 
 @contextlib.contextmanager
 def open_weights(
-  path: str | os.PathLike, num_heads: int | None = None
+  path: str | os.PathLike,
+  num_heads: int | None = None,
+  num_patches: int | None = None,
 ) -> Iterator[StoredFile]:
   """Opens a weight file and gives its arrays our names and shapes.
 
@@ -69,6 +74,9 @@ def open_weights(
     path: as for `open_file`.
     num_heads: for files that don't say it; None takes it from the width, as
       published models have it.
+    num_patches: of the model that the weights are for, which tells whether a
+      file has a slot for the class token among the position embeddings; None
+      tells it by what is a square.
 
   Raises:
     CheckpointNotFoundError: there is none.
@@ -78,6 +86,7 @@ def open_weights(
     arrays = file_names.to_ours(
       stored.arrays,
       num_heads=num_heads,
+      num_patches=num_patches,
       metadata=stored.metadata,
       source=stored.path,
     )
@@ -98,19 +107,15 @@ def write_file(
       container: Google's in `.npz`, timm's in `.safetensors`.
 
   Raises:
-    CheckpointError: a value is not an array of numbers, the names have none
-      for it, or the file can't be written.
+    CheckpointError: a value is not an array of floating-point numbers, the
+      names have none for it or none in that container, or the file can't be
+      written.
   """
   path = os.fspath(path)
   suffix = pathlib.Path(path).suffix
-  if suffix not in _DEFAULT_NAMES:
-    raise errors.CheckpointError(
-      f'{path}: not written, as the name says of no format. Expected one that '
-      f'ends in {" or ".join(_DEFAULT_NAMES)}.'
-    )
-  _check_numbers(arrays, path)
-  values = {key: np.asarray(value) for key, value in arrays.items()}
-  renamed = file_names.from_ours(values, names or _DEFAULT_NAMES[suffix])
+  names = _names_for(suffix, names, path)
+  values = _as_floats(arrays, path)
+  renamed = file_names.from_ours(values, names)
   partial = f'{path}.partial'
   try:
     with open(partial, 'wb') as file:
@@ -130,16 +135,35 @@ def write_file(
       pathlib.Path(partial).unlink(missing_ok=True)
 
 
-def _check_numbers(arrays: Mapping[str, Any], path: str) -> None:
-  odd = [
-    f'{key} is a {type(value).__name__}'
-    for key, value in arrays.items()
-    if np.asarray(value).dtype.hasobject
-  ]
-  if odd:
+def _names_for(suffix: str, names: str | None, path: str) -> str:
+  """Returns the names to write, which are those that the container can have."""
+  if suffix not in _NAMES:
     raise errors.CheckpointError(
-      f'{path}: not written, {"; ".join(odd)}; expected arrays of numbers.'
+      f'{path}: not written, as the name says of no format. Expected one that '
+      f'ends in {" or ".join(_NAMES)}.'
     )
+  names = names or _NAMES[suffix][0]
+  if names not in _NAMES[suffix] and names in file_names.WRITERS:
+    raise errors.CheckpointError(
+      f'{path}: not written, as with the names of {names} it would not say how '
+      'many attention heads there are. Write them to a .safetensors file.'
+    )
+  return names
+
+
+def _as_floats(arrays: Mapping[str, Any], path: str) -> dict[str, np.ndarray]:
+  values = {key: np.asarray(value) for key, value in arrays.items()}
+  odd = [
+    f'{key} is a {type(arrays[key]).__name__} of {value.dtype}'
+    for key, value in values.items()
+    if not is_float(value.dtype)
+  ]
+  if odd or not values:
+    raise errors.CheckpointError(
+      f'{path}: not written, {"; ".join(odd) or "there is nothing to write"}. '
+      'Expected arrays of floating-point numbers.'
+    )
+  return values
 
 
 def _first_bytes(path: str) -> bytes:

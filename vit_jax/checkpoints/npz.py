@@ -6,6 +6,7 @@ is ever unpickled.
 """
 
 import contextlib
+import functools
 import io
 import math
 import os
@@ -15,7 +16,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -41,9 +42,15 @@ _DAMAGE = (
   zlib.error,
 )
 # Weights hardly compress; the zeros of a fresh optimiser do, but they are few.
-_MAX_RATIO = 16
+_MAX_RATIO = 8
 _ALWAYS_ALLOWED = 1 << 24  # Bytes; a ratio says little of a tiny file.
-_MAX_HEADER_SIZE = 1 << 14  # Of an array; numpy reads no more either.
+_MAX_READ = 1 << 22  # Bytes at once for zipfile, whose directory comes in one.
+_CHUNK_SIZE = 1 << 20  # Of what is unpacked.
+_MAX_ARRAYS = 20_000  # With its optimiser's, the largest model has 3,000.
+# Of an array, whose header has 128 bytes. numpy has Python parse it, which
+# survives what is nested no deeper than this.
+_MAX_HEADER_SIZE = 1 << 12
+_MAX_PROBLEMS = 50  # That are told.
 _HEADER_READERS = {
   (1, 0): np.lib.format.read_array_header_1_0,
   (2, 0): np.lib.format.read_array_header_2_0,
@@ -67,7 +74,8 @@ def open_npz(path: str | os.PathLike) -> Iterator[StoredFile]:
     try:
       # One to read arrays from directly, and one of zipfile's own.
       file = stack.enter_context(open(path, 'rb'))
-      archive = stack.enter_context(zipfile.ZipFile(path))
+      bounded = stack.enter_context(_BoundedFile(path))
+      archive = stack.enter_context(zipfile.ZipFile(bounded))
       _check_sizes(archive, os.path.getsize(path), path)
     except errors.CheckpointError:
       raise
@@ -79,8 +87,30 @@ def open_npz(path: str | os.PathLike) -> Iterator[StoredFile]:
     yield StoredFile(path, _stored_arrays(archive, file, path))
 
 
+class _BoundedFile(io.FileIO):
+  """A file that refuses to read much at once.
+
+  zipfile takes memory for as large a directory as a file says it has, and 15
+  times as much for what it makes of it.
+  """
+
+  def read(self, size: int | None = -1, /) -> bytes:
+    if size is None or size < 0:  # The end, with a comment of up to 64 kB.
+      size = 1 << 17
+    if size > _MAX_READ:
+      raise ValueError(
+        f'its directory has {size:,} bytes, expected at most {_MAX_READ:,}'
+      )
+    return super().read(size)
+
+
 def _check_sizes(archive: zipfile.ZipFile, file_size: int, path: str) -> None:
   infos = archive.infolist()
+  if len(infos) > _MAX_ARRAYS:
+    raise errors.CheckpointError(
+      f'{path}: claims to hold {len(infos):,} arrays, expected at most '
+      f'{_MAX_ARRAYS:,}; not read, as no model has as many.'
+    )
   compressed = sum(info.compress_size for info in infos)
   claimed = sum(info.file_size for info in infos)
   if compressed > file_size or claimed > max(
@@ -107,7 +137,7 @@ def _stored_arrays(
   if problems:
     raise errors.CheckpointError(
       f'{path}: {len(problems)} arrays are damaged or not plain numbers; '
-      'download or copy the file again:\n' + '\n'.join(problems)
+      'download or copy the file again:\n' + '\n'.join(problems[:_MAX_PROBLEMS])
     )
   return {
     key: StoredArray(key, member.shape, member.dtype, member.read)
@@ -129,10 +159,14 @@ class _Member:
     self._lock = lock
     if not info.filename.endswith('.npy'):
       raise ValueError('not an array')
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+      raise ValueError(
+        f'compressed by method {info.compress_type}, expected deflate or none'
+      )
     self._is_stored = info.compress_type == zipfile.ZIP_STORED
-    with self._open_header() as content:
-      shape, self._is_fortran, dtype = _read_header(content)
-      self._header_size = content.tell()
+    header = _cut_header(self._first_bytes())
+    self._header_size = len(header)
+    shape, self._is_fortran, dtype = _parse_header(header)
     # numpy has no name for bfloat16 and stores it as two opaque bytes.
     is_bfloat16 = dtype == np.dtype('V2')
     if dtype.hasobject:
@@ -164,14 +198,15 @@ class _Member:
       return values.reshape(self.shape[::-1]).T
     return values.reshape(self.shape)
 
-  def _open_header(self) -> IO[bytes]:
-    """Returns the first bytes, of which the checksum isn't checked yet."""
+  def _first_bytes(self) -> bytes:
+    """Returns as many as a header has, whose checksum isn't checked yet."""
+    size = min(self._info.file_size, _MAX_HEADER_SIZE)
     if not self._is_stored:
-      return self._archive.open(self._info)
+      with self._archive.open(self._info) as content:
+        return content.read(size)
     with self._lock:
       self._seek()
-      size = min(self._info.file_size, _MAX_HEADER_SIZE)
-      return io.BytesIO(self._file.read(size))
+      return self._file.read(size)
 
   def _seek(self) -> None:
     """Goes to the first byte after the zip file's own header."""
@@ -203,23 +238,41 @@ class _Member:
     with self._lock, self._archive.open(self._info) as content:
       content.read(self._header_size)
       view, done = buffer.data, 0
-      while num_read := content.readinto(view[done:]):  # pyright: ignore[reportAttributeAccessIssue]
+      # zipfile holds once more what is read at once.
+      while num_read := content.readinto(view[done : done + _CHUNK_SIZE]):  # pyright: ignore[reportAttributeAccessIssue]
         done += num_read
       content.read(1)  # At the end, zipfile compares the CRC-32.
     if done != buffer.size:
       raise EOFError(f'{buffer.size - done:,} bytes are missing')
 
 
-def _read_header(content: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """Returns shape, whether it is in Fortran's order, and dtype."""
-  version = np.lib.format.read_magic(content)
+def _cut_header(content: bytes) -> bytes:
+  """Returns what of the first bytes of an array comes before its values."""
+  version = np.lib.format.read_magic(io.BytesIO(content))
   if version not in _HEADER_READERS:
     raise ValueError(f'is of .npy version {version}, which is unknown')
+  length_size = 2 if version == (1, 0) else 4
+  start = np.lib.format.MAGIC_LEN + length_size
+  length = int.from_bytes(content[start - length_size : start], 'little')
+  if start + length > len(content):
+    raise ValueError(
+      f'begins with the claim of a header of {length:,} bytes, expected at '
+      f'most {min(len(content), _MAX_HEADER_SIZE):,}'
+    )
+  return content[: start + length]
+
+
+@functools.lru_cache(256)  # Few of a model's arrays differ in shape.
+def _parse_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Returns shape, whether it is in Fortran's order, and dtype."""
+  content = io.BytesIO(header)
+  read: Any = _HEADER_READERS[np.lib.format.read_magic(content)]
   try:
     with warnings.catch_warnings(action='ignore'):  # Of headers by Python 2.
-      return _HEADER_READERS[version](content)
-  except Exception as error:  # numpy has Python parse it, which raises a lot.
-    raise ValueError(f'its header can not be read ({error})') from error
+      return read(content, max_header_size=_MAX_HEADER_SIZE)
+  # Python's parser raises a lot, and numpy's texts advise to unpickle.
+  except Exception as error:
+    raise ValueError('its header is damaged') from error
 
 
 def write_npz(arrays: Mapping[str, np.ndarray], file: BinaryIO) -> None:

@@ -37,8 +37,8 @@ def open_newest_state(run: pathlib.Path) -> Iterator[StoredFile]:
     shapes = _saved_shapes(path)
   except Exception as error:  # Orbax raises whatever it meets.
     raise errors.CheckpointError(
-      f'{path}: the checkpoint can not be read ({_reason(error)}). Remove that '
-      'directory to take the checkpoint before it.'
+      f'{path}: the checkpoint can not be read ({errors.first_line(error)}). '
+      'Remove that directory to take the checkpoint before it.'
     ) from error
   values, lock = functools.cache(lambda: _read(path, shapes)), threading.Lock()
 
@@ -47,7 +47,7 @@ def open_newest_state(run: pathlib.Path) -> Iterator[StoredFile]:
       with lock:  # Orbax reads all at once.
         return np.asarray(values()[key])
     except Exception as error:  # As above.
-      raise DamagedArrayError(_reason(error)) from error
+      raise DamagedArrayError(errors.first_line(error)) from error
 
   yield StoredFile(
     str(path),
@@ -98,8 +98,3 @@ def _read(path: pathlib.Path, shapes: dict[str, Any]) -> dict[str, Any]:
     )
   params: dict[str, Any] = tree['params']
   return traverse_util.flatten_dict(params, sep='/')
-
-
-def _reason(error: Exception) -> str:
-  """Returns the first line of the text, or the kind where there is none."""
-  return [*str(error).splitlines(), type(error).__name__][0]

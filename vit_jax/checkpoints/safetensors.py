@@ -47,9 +47,18 @@ _DTYPES: dict[str, np.dtype] = {
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _METADATA = '__metadata__'
-_CHECKSUMS = 'vit_jax.crc32'  # In the metadata of files written here.
-# The largest model has a header of 50 kB; JSON takes 30 times its size.
-_MAX_HEADER = 1 << 22
+# In the metadata of files written here, beside what else is ours.
+_CHECKSUMS = 'vit_jax.crc32'
+_OURS = 'num_heads'
+# The largest model has 1,000 arrays and, with its checksums, a header of
+# 150 kB. Parsed, it takes up to 30 times its size, and more for each array.
+_MAX_HEADER = 1 << 20
+_MAX_ARRAYS = 2_000
+_CHANGED = (
+  'Bad CRC-32: changed by damage, or by a program that kept the metadata; if '
+  "so, save with metadata={'format': 'pt'}, without "
+  f'{_CHECKSUMS}'
+)
 _DAMAGE = (ValueError, OSError, EOFError, MemoryError)
 
 
@@ -122,6 +131,11 @@ def _read_header(file: BinaryIO, file_size: int) -> tuple[dict[str, Any], int]:
   )
   if not isinstance(header, dict):
     raise ValueError('its header is no JSON object')
+  if len(header) > _MAX_ARRAYS:
+    raise ValueError(
+      f'it claims to hold {len(header):,} arrays, expected at most '
+      f'{_MAX_ARRAYS:,}'
+    )
   return header, 8 + size
 
 
@@ -170,7 +184,11 @@ def _checked_entries(
     try:
       dtype, shape, begin, end = _parse(entry, data_size)
       if checksums is not None and key not in checksums:
-        raise ValueError('has no checksum, unlike others in the file')
+        raise ValueError(
+          f'has no checksum in {_CHECKSUMS}, which was damaged, or kept by a '
+          "program that changed the file; if so, save with metadata={'format': "
+          "'pt'}"
+        )
       entries[key] = dtype, shape, begin
       ranges.append((begin, end, key))
     except ValueError as error:
@@ -188,7 +206,10 @@ def _checked_entries(
         f'  {data_size - position:,} of {data_size:,} bytes belong to no array'
       )
   missing = {*(checksums or {})} - {*header}
-  problems += [f'  {key}: is missing' for key in sorted(missing)]
+  problems += [
+    f'  {key}: is missing, and has a checksum in {_CHECKSUMS}'
+    for key in sorted(missing)
+  ]
   if problems:
     raise errors.CheckpointError(
       f'{path}: its header claims what can not be, or not be loaded. Download '
@@ -255,7 +276,7 @@ def _reader(
         raise EOFError(f'{buffer.size - num_read:,} bytes are missing')
       values = buffer.view(dtype).reshape(shape)
       if checksums and _checksum(key, values, metadata) != checksums[key]:
-        raise ValueError('Bad CRC-32: bytes have changed')
+        raise ValueError(_CHANGED)
     except _DAMAGE as error:
       raise DamagedArrayError(str(error) or type(error).__name__) from error
     return values
@@ -264,10 +285,12 @@ def _reader(
 
 
 def _checksum(key: str, array: np.ndarray, metadata: Mapping[str, str]) -> int:
-  """Covers what the header says of an array, too, and the metadata."""
-  words = json.dumps(
-    [key, _CODES[array.dtype], array.shape, sorted(metadata.items())]
-  )
+  """Covers what the header says of an array, too, and the heads.
+
+  What other programs add to the metadata is theirs.
+  """
+  said = metadata.get(_OURS)
+  words = json.dumps([key, _CODES[array.dtype], array.shape, said])
   values = array.reshape(-1).view(np.uint8).data
   return zlib.crc32(values, zlib.crc32(words.encode()))
 

@@ -170,8 +170,8 @@ class StateCheckpoints:
     except Exception as error:  # Orbax raises bare ones for truncated files.
       raise errors.CheckpointError(
         f'{path}: the checkpoint can not be read '
-        f'({_reason(error)}). Remove that directory to continue from the '
-        'checkpoint before it.'
+        f'({errors.first_line(error)}). Remove that directory to continue from '
+        'the checkpoint before it.'
       ) from error
     self._best.step = standing.best_step
     return items['state'], standing
@@ -192,8 +192,8 @@ class StateCheckpoints:
     except Exception as error:  # Full disks come as several kinds.
       raise errors.CheckpointError(
         f'{self._directory}: a checkpoint can not be written '
-        f'({_reason(error)}). Once it can, the same command continues from the '
-        'last one that is whole.'
+        f'({errors.first_line(error)}). Once it can, the same command goes on '
+        'from the last one that is whole.'
       ) from error
 
 
@@ -265,11 +265,6 @@ def _arrays(tree: Any) -> dict[str, str]:
     for path, leaf in leaves
     if hasattr(leaf, 'shape')
   }
-
-
-def _reason(error: Exception) -> str:
-  """Returns the first line of the text, or the kind where there is none."""
-  return [*str(error).splitlines(), type(error).__name__][0]
 
 
 def _is_better(metric: str, value: float, best: float | None) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import threading
 from collections.abc import Mapping
-from concurrent import futures
 from typing import TYPE_CHECKING, Any
+
+from vit_jax.checkpoints.digest import file_digest
 
 # Most of the time goes into the file's SHA-256. All imports that take a while
 # are inside functions, so that they are made meanwhile.
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
   from vit_jax.checkpoints.arrays import StoredArray
 
-# Small enough for the processor's cache, and large enough that the thread which
-# imports isn't waited for too often.
-_CHUNK_SIZE = 4 << 20
+_ALWAYS_READ = 1 << 24  # Bytes; of these, no file is too small.
 # Names in which the heads are fused, so that their number isn't seen.
 _FUSE_HEADS = ('timm', 'transformers')
 
@@ -55,15 +53,18 @@ class Description:
     image_size: (height, width) in pixels that the grid implies.
     representation_size: width of the layer between features and head.
     num_classes: width of the head.
-    zero_head: whether all weights of the head are zero.
+    zero_head: whether all weights of the head are zero; None, too, where it
+      claims more bytes than the file has.
     has_optimizer_state: whether there is more in the file than weights.
     dtypes: of the weights.
     num_params: numbers in the weights, as the model has them.
-    unknown: keys of weights that no model here has.
+    unknown: keys of weights that no model here has, or of another shape.
+    missing: keys of weights that a model of these sizes has, and the file not.
     file_size: in bytes.
     sha256: of the file.
     command: a command line that fine-tunes it on an example of a data set;
-      None where heads are unknown, or the size of images isn't a square's.
+      None where heads are unknown, the size of images isn't a square's, or
+      something is unknown or missing.
   """
 
   path: str
@@ -94,6 +95,7 @@ class Description:
   dtypes: tuple[str, ...]
   num_params: int
   unknown: tuple[str, ...]
+  missing: tuple[str, ...]
   file_size: int | None
   sha256: str | None
   command: str | None
@@ -124,35 +126,45 @@ def describe(
   path, stop = os.fspath(path), threading.Event()
   exported = os.path.join(path, 'model.npz')
   file = exported if os.path.isdir(path) else path
-  with futures.ThreadPoolExecutor(1) as pool:
-    digest = None
-    if os.path.isfile(file):
-      digest = pool.submit(sha256_of, file, stop)
+  digest = _Digest(file, stop) if os.path.isfile(file) else None
+  try:
+    return _describe(path, num_heads, digest)
+  finally:  # An error is not kept waiting.
+    stop.set()
+    if digest:
+      digest.join()
+
+
+class _Digest(threading.Thread):
+  """A file's SHA-256, on its way."""
+
+  # No future, as `concurrent.futures` takes a while to load.
+
+  def __init__(self, path: str, stop: threading.Event):
+    super().__init__()
+    self._path, self._stop_early = path, stop
+    self._value, self._error = '', None
+    self.start()
+
+  def run(self) -> None:
     try:
-      return _describe(path, num_heads, digest)
-    finally:  # An error is not kept waiting.
-      stop.set()
+      self._value = file_digest(self._path, stop=self._stop_early)
+    except OSError as error:
+      self._error = error
 
+  def result(self) -> str:
+    self.join()
+    if self._error:
+      from vit_jax import errors
 
-def sha256_of(
-  path: str | os.PathLike, stop: threading.Event | None = None
-) -> str:
-  """Returns the SHA-256 of a file's content, in hexadecimal digits.
-
-  Args:
-    path: of the file.
-    stop: once it is set, the result is of no use and comes at once.
-  """
-  # Not by a memory map: a file that shrinks would end the process.
-  digest, buffer = hashlib.sha256(), bytearray(_CHUNK_SIZE)
-  with open(path, 'rb', buffering=0) as file, memoryview(buffer) as view:
-    while not (stop and stop.is_set()) and (size := file.readinto(buffer)):
-      digest.update(view[:size])
-  return digest.hexdigest()
+      raise errors.CheckpointError(
+        f'{self._path}: can not be read ({self._error.strerror}).'
+      ) from self._error
+    return self._value
 
 
 def _describe(
-  path: str, num_heads: int | None, digest: futures.Future[str] | None
+  path: str, num_heads: int | None, digest: _Digest | None
 ) -> Description:
   from vit_jax.checkpoints import files
   from vit_jax.checkpoints import names as file_names
@@ -177,11 +189,11 @@ def _describe(
     container = _container(stored.path)
     return Description(
       **found,
-      **_models(found, path),
+      **_models(found, path, names),
       path=stored.path,
       container=container,
       names=names,
-      zero_head=_is_zero(flat.get('head/kernel'), stored.path),
+      zero_head=_is_zero(flat.get('head/kernel'), stored.path, container),
       has_optimizer_state=container == 'checkpoint'
       or len(weights) < len(stored.arrays),
       dtypes=tuple(sorted({array.dtype.name for array in flat.values()})),
@@ -214,21 +226,45 @@ def _heads(
   }
 
 
-def _models(found: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _models(found: Mapping[str, Any], path: str, names: str) -> dict[str, Any]:
   from vit_jax.inspection import matching, sizes
 
   fields = sizes.config_fields(found)
+  command = None
+  if not found['unknown'] and not found['missing']:
+    command = matching.fine_tuning_command(
+      fields,
+      path,
+      found['image_size'],
+      gelu='exact' if names == 'transformers' else None,
+    )
   return {
     'models': matching.equal_models(fields),
     'nearest_model': matching.nearest_model(fields)[0],
-    'command': matching.fine_tuning_command(fields, path, found['image_size']),
+    'command': command,
   }
 
 
-def _is_zero(kernel: StoredArray | None, source: str) -> bool | None:
+def _is_zero(
+  kernel: StoredArray | None, path: str, container: str
+) -> bool | None:
   if kernel is None:
     return None
+  # Zeros compress to nothing, so that a small file can have any number of them.
+  num_bytes = kernel.size * kernel.dtype.itemsize
+  if container != 'checkpoint' and num_bytes > max(
+    _ALWAYS_READ, os.path.getsize(path)
+  ):
+    return None
+  from vit_jax import errors
   from vit_jax.checkpoints import arrays
 
-  values = arrays.read_arrays({'head/kernel': kernel}, source)
-  return not values['head/kernel'].any()
+  try:
+    values = kernel.read()
+    arrays.check_values(values)
+  except arrays.DamagedArrayError as error:
+    raise errors.CheckpointError(
+      f'{path}: {kernel.key} can not be used: {error}. Download or copy the '
+      'file again.'
+    ) from error
+  return not values.any()

@@ -4,14 +4,18 @@ Sizes are a flat dict of config fields, such as 'transformer.num_heads'. Those
 of a ViT, of a hybrid and of a Mixer have different keys, which tell them apart.
 """
 
+from __future__ import annotations
+
+import functools
 import math
 import shlex
 from collections.abc import Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from vit_jax.models import variants
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 Sizes = Mapping[str, Any]
 
@@ -19,16 +23,13 @@ Sizes = Mapping[str, Any]
 _CROPS = {
   ('vit', 'digits'): 16,
   ('vit', 'cifar10'): 384,
-  ('mixer', 'cifar10'): 224,
 }
 
 
 def equal_models(sizes: Sizes) -> tuple[str, ...]:
   """Returns the names of the models that have exactly these sizes."""
   return tuple(
-    name
-    for name in _candidates(sizes)
-    if not _differences(sizes, variants.MODELS[name]())
+    name for name in _candidates(sizes) if not _differences(sizes, name)
   )
 
 
@@ -40,12 +41,11 @@ def nearest_model(sizes: Sizes) -> tuple[str, dict[str, Any]]:
   width = _width_field(sizes)
 
   def distance(name: str) -> tuple[int, float]:
-    config = variants.MODELS[name]()
-    ratio = sizes[width] / config[width]
-    return len(_differences(sizes, config)), abs(math.log(ratio))
+    ratio = sizes[width] / _known_models()[name][width]
+    return len(_differences(sizes, name)), abs(math.log(ratio))
 
   name = min(_candidates(sizes), key=distance)
-  return name, _differences(sizes, variants.MODELS[name]())
+  return name, _differences(sizes, name)
 
 
 def model_config(
@@ -68,7 +68,10 @@ def model_config(
 
 
 def fine_tuning_command(
-  sizes: Sizes, path: str, image_size: tuple[int, int] | None
+  sizes: Sizes,
+  path: str,
+  image_size: tuple[int, int] | None,
+  gelu: str | None = None,
 ) -> str | None:
   """Returns the command line that fine-tunes a file, as an example.
 
@@ -79,6 +82,7 @@ def fine_tuning_command(
     sizes: of the file's model.
     path: of the file, or a run directory.
     image_size: (height, width) in pixels that the file was made for, if known.
+    gelu: that it was run with, where that isn't the default.
   """
   if not _is_trainable(sizes, image_size):
     return None
@@ -95,15 +99,19 @@ def fine_tuning_command(
     f'--config.pretrained_dir={path}',
   ]
   # A ViT of known sizes is fine-tuned at the preset's size, all others at
-  # the size that they were made for, which a Mixer is bound to.
+  # the size that they were made for. A Mixer is bound to it, so that it has to
+  # be there when the data set becomes another one.
   has_preset = (file, dataset) == ('vit', 'cifar10') and not overrides
   crop = max(image_size or (0,))
-  if crop and not has_preset and crop != _CROPS[file, dataset]:
+  is_preset = has_preset or crop == _CROPS.get((file, dataset))
+  if crop and (file == 'mixer' or not is_preset):
     words.append(f'--config.pp.crop={crop}')
   words += [
     f'--config.model.{field}={_as_text(value)}'
     for field, value in overrides.items()
   ]
+  if gelu is not None:
+    words.append(f'--config.model.gelu={gelu}')
   return shlex.join(words)
 
 
@@ -116,22 +124,34 @@ def _is_trainable(sizes: Sizes, image_size: tuple[int, int] | None) -> bool:
 
 def _candidates(sizes: Sizes) -> list[str]:
   """Returns the names of the models that have these fields and no others."""
+  stem = 'resnet.num_layers'
   return [
     name
-    for name, make in variants.MODELS.items()
-    if _width_field(sizes) in make()
-    and ('resnet' in make()) == ('resnet.num_layers' in sizes)
+    for name, fields in _known_models().items()
+    if _width_field(sizes) in fields and (stem in fields) == (stem in sizes)
   ]
 
 
-def _differences(sizes: Sizes, config: ConfigDict) -> dict[str, Any]:
-  """Returns the sizes that are others in `config`."""
+def _differences(sizes: Sizes, name: str) -> dict[str, Any]:
+  """Returns the sizes that are others in the model called `name`."""
+  known = _known_models()[name]
+  return {
+    field: value for field, value in sizes.items() if known[field] != value
+  }
+
+
+@functools.cache  # A ConfigDict takes long to make.
+def _known_models() -> dict[str, dict[str, Any]]:
+  """Returns the fields of each model by dotted name."""
+  return {name: _dotted(make()) for name, make in variants.MODELS.items()}
+
+
+def _dotted(config: ConfigDict) -> dict[str, Any]:
   found = {}
-  for field, value in sizes.items():
-    node = config
-    for part in field.split('.'):
-      node = node[part]
-    if node != value:
+  for field, value in config.items():
+    if hasattr(value, 'items'):
+      found |= {f'{field}.{name}': leaf for name, leaf in value.items()}
+    else:
       found[field] = value
   return found
 

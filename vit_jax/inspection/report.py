@@ -34,7 +34,6 @@ def as_table(found: Description) -> str:
     'optimiser state': 'yes' if found.has_optimizer_state else 'no',
     'dtype': ', '.join(found.dtypes),
     'parameters': f'{found.num_params:,}',
-    'not in the model': ', '.join(found.unknown),
     'size': found.file_size and f'{found.file_size:,} bytes',
     'SHA-256': found.sha256,
   }
@@ -94,6 +93,15 @@ def _head(found: Description) -> str:
 def _command(found: Description) -> str:
   if found.command:
     return found.command
+  if found.unknown:
+    return f'none: has layers that no model here has: {_some(found.unknown)}'
+  if found.missing:
+    return f'none: lacks what its model needs: {_some(found.missing)}'
   if found.family != 'Mixer' and found.num_heads is None:
     return 'not known without the number of heads'
   return 'none: images are cut to squares, and it was not made for these'
+
+
+def _some(keys: tuple[str, ...], limit: int = 5) -> str:
+  more = f' and {len(keys) - limit:,} more' if len(keys) > limit else ''
+  return ', '.join(keys[:limit]) + more

@@ -1,5 +1,7 @@
 """Reads a model's sizes from the shapes of its parameters."""
 
+import collections
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -7,10 +9,10 @@ from typing import Any
 
 from vit_jax import errors
 from vit_jax.checkpoints.arrays import StoredArray
+from vit_jax.inspection import layout
 
 Flat = Mapping[str, StoredArray]
 
-_POSITIONS = 'Transformer/posembed_input/pos_embedding'
 _BLOCK = 'Transformer/encoderblock_0'
 _QUERY = f'{_BLOCK}/MultiHeadDotProductAttention_0/query/kernel'
 _MLP = f'{_BLOCK}/MlpBlock_0/Dense_0/kernel'
@@ -20,16 +22,15 @@ _CHANNELS_MLP = 'MixerBlock_0/channel_mixing/Dense_0/kernel'
 _VIT_RANKS = {'embedding/kernel': 4, _QUERY: 3, _MLP: 2}
 _MIXER_RANKS = {'stem/kernel': 4, _TOKENS_MLP: 2, _CHANNELS_MLP: 2}
 _OTHER_RANKS = {
-  _POSITIONS: 3,
+  layout.POSITIONS: 3,
   'conv_root/kernel': 4,
   'pre_logits/kernel': 2,
   'head/kernel': 2,
 }
-# How the keys begin that one of the models has.
-_KNOWN = re.compile(
-  r'(embedding|cls|Transformer|MAPHead_0|pre_logits|head|conv_root|gn_root'
-  r'|block\d+|stem|MixerBlock_\d+|pre_head_layer_norm)(/.*)?'
-)
+
+
+# What a file has beyond is unknown, as no model has as many.
+_MAX_BLOCKS, _MAX_STAGES = 200, 8
 
 
 def read_sizes(flat: Flat, source: str) -> dict[str, Any]:
@@ -56,12 +57,14 @@ def read_sizes(flat: Flat, source: str) -> dict[str, Any]:
     )
   sizes = _mixer_sizes(flat) if is_mixer else _vit_sizes(flat)
   head = flat.get('head/kernel')
-  return {
-    **sizes,
-    **_grid(sizes),
-    'num_classes': head.shape[1] if head else None,
-    'unknown': tuple(sorted(k for k in flat if not _KNOWN.fullmatch(k))),
-  }
+  sizes |= _grid(sizes)
+  sizes['num_classes'] = head.shape[1] if head else None
+  expected = layout.parameters(sizes)
+  sizes['unknown'] = tuple(
+    sorted(k for k in flat if expected.get(k) != flat[k].shape)
+  )
+  sizes['missing'] = tuple(sorted({*expected} - {*flat}))
+  return sizes
 
 
 def config_fields(sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def config_fields(sizes: Mapping[str, Any]) -> dict[str, Any]:
 def _vit_sizes(flat: Flat) -> dict[str, Any]:
   *patch, _, width = flat['embedding/kernel'].shape
   num_slots = int('cls' in flat)
-  positions = flat.get(_POSITIONS)
+  positions = flat.get(layout.POSITIONS)
   pre_logits = flat.get('pre_logits/kernel')
   stem = flat.get('conv_root/kernel')
   pooling = 'token' if num_slots else 'gap'
@@ -153,13 +156,16 @@ def _grid(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stages(flat: Flat) -> tuple[int, ...]:
   """Returns the number of bottlenecks in each stage of a stem."""
+  matches = (re.fullmatch(r'block(\d+)/unit(\d+)/.+', key) for key in flat)
+  units = {match.groups() for match in matches if match}
+  counts = collections.Counter(stage for stage, _ in units)
+  stages = (counts[f'{i}'] for i in range(1, _MAX_STAGES + 1))
   return tuple(
-    _count(flat, rf'block{stage}/unit(\d+)/.+')
-    for stage in range(1, _count(flat, r'block(\d+)/.+') + 1)
+    min(count, _MAX_BLOCKS) for count in itertools.takewhile(bool, stages)
   )
 
 
 def _count(flat: Flat, pattern: str) -> int:
   """Returns how many numbers the group of `pattern` has among the keys."""
   matches = (re.fullmatch(pattern, key) for key in flat)
-  return len({match[1] for match in matches if match})
+  return min(len({match[1] for match in matches if match}), _MAX_BLOCKS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-
 from vit_jax import errors
 from vit_jax.models import variants
 
 if TYPE_CHECKING:
+  from ml_collections import ConfigDict
+
   from vit_jax.models.mixer import MlpMixer
   from vit_jax.models.vit import VisionTransformer
 

@@ -1,11 +1,16 @@
 """The model sizes by name, as editable configs with the original's fields."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from vit_jax import errors
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
+
+Fields = dict[str, Any]
 
 
 def _vit(
@@ -18,37 +23,34 @@ def _vit(
   *,
   dropout_rate: float = 0.0,
   classifier: str = 'token',
-) -> ConfigDict:
-  return ConfigDict(
-    {
-      'model_name': name,
-      'patches': {'size': (patch, patch)},
-      'hidden_size': hidden_size,
-      'transformer': {
-        'mlp_dim': mlp_dim,
-        'num_heads': num_heads,
-        'num_layers': num_layers,
-        # Chance that an element is zeroed after the embedding, the attention
-        # and each dense layer of the MLP.
-        'dropout_rate': dropout_rate,
-        # Chance that one attention weight is zeroed.
-        'attention_dropout_rate': 0.0,
-        # Chance that the last block is skipped for an example; earlier blocks
-        # have a share of it that grows linearly with depth.
-        'drop_path_rate': 0.0,
-      },
-      # 'token', 'gap', 'map', 'unpooled' or 'token_unpooled'.
-      'classifier': classifier,
-      'position_embedding': 'learned',  # Or 'sincos2d'.
-      # 'tanh' as Google's weights were trained, or 'exact'.
-      'gelu': 'tanh',
-      # Width of the dense + tanh layer before the head, or None for no layer.
-      'representation_size': placeholder(int),
-      # The head's bias at the start; below zero for many rare classes.
-      'head_bias_init': 0.0,
+) -> Fields:
+  return {
+    'model_name': name,
+    'patches': {'size': (patch, patch)},
+    'hidden_size': hidden_size,
+    'transformer': {
+      'mlp_dim': mlp_dim,
+      'num_heads': num_heads,
+      'num_layers': num_layers,
+      # Chance that an element is zeroed after the embedding, the attention
+      # and each dense layer of the MLP.
+      'dropout_rate': dropout_rate,
+      # Chance that one attention weight is zeroed.
+      'attention_dropout_rate': 0.0,
+      # Chance that the last block is skipped for an example; earlier blocks
+      # have a share of it that grows linearly with depth.
+      'drop_path_rate': 0.0,
     },
-    convert_dict=True,
-  )
+    # 'token', 'gap', 'map', 'unpooled' or 'token_unpooled'.
+    'classifier': classifier,
+    'position_embedding': 'learned',  # Or 'sincos2d'.
+    # 'tanh' as Google's weights were trained, or 'exact'.
+    'gelu': 'tanh',
+    # Width of the dense + tanh layer before the head, or None for no layer.
+    'representation_size': None,
+    # The head's bias at the start; below zero for many rare classes.
+    'head_bias_init': 0.0,
+  }
 
 
 def _mixer(
@@ -58,67 +60,63 @@ def _mixer(
   hidden_dim: int,
   channels_mlp_dim: int,
   tokens_mlp_dim: int,
-) -> ConfigDict:
-  return ConfigDict(
-    {
-      'model_name': name,
-      'patches': {'size': (patch, patch)},
-      'hidden_dim': hidden_dim,
-      'num_blocks': num_blocks,
-      'tokens_mlp_dim': tokens_mlp_dim,
-      'channels_mlp_dim': channels_mlp_dim,
-      'gelu': 'tanh',
-      'head_bias_init': 0.0,
-    },
-    convert_dict=True,
-  )
+) -> Fields:
+  return {
+    'model_name': name,
+    'patches': {'size': (patch, patch)},
+    'hidden_dim': hidden_dim,
+    'num_blocks': num_blocks,
+    'tokens_mlp_dim': tokens_mlp_dim,
+    'channels_mlp_dim': channels_mlp_dim,
+    'gelu': 'tanh',
+    'head_bias_init': 0.0,
+  }
 
 
-def _hybrid(config: ConfigDict, num_layers: tuple[int, ...]) -> ConfigDict:
-  config.resnet = ConfigDict({'num_layers': num_layers, 'width_factor': 1.0})
-  return config
+def _hybrid(fields: Fields, num_layers: tuple[int, ...]) -> Fields:
+  return fields | {'resnet': {'num_layers': num_layers, 'width_factor': 1.0}}
 
 
-def _tiny() -> ConfigDict:
+def _tiny() -> Fields:
   """A model of our own for 8x8 scans; there are no published weights."""
   return _vit('tiny', 4, 64, 128, 4, 4, classifier='gap')
 
 
-def _ti(name: str, patch: int, **kwargs) -> ConfigDict:
+def _ti(name: str, patch: int, **kwargs) -> Fields:
   return _vit(name, patch, 192, 768, 3, 12, **kwargs)
 
 
-def _s(name: str, patch: int, **kwargs) -> ConfigDict:
+def _s(name: str, patch: int, **kwargs) -> Fields:
   return _vit(name, patch, 384, 1536, 6, 12, **kwargs)
 
 
-def _b(name: str, patch: int, **kwargs) -> ConfigDict:
+def _b(name: str, patch: int, **kwargs) -> Fields:
   return _vit(name, patch, 768, 3072, 12, 12, **kwargs)
 
 
-def _l(name: str, patch: int, **kwargs) -> ConfigDict:
+def _l(name: str, patch: int, **kwargs) -> Fields:
   return _vit(name, patch, 1024, 4096, 16, 24, **kwargs)
 
 
-def _h(name: str, patch: int, **kwargs) -> ConfigDict:
+def _h(name: str, patch: int, **kwargs) -> Fields:
   return _vit(name, patch, 1280, 5120, 16, 32, **kwargs)
 
 
-def _mixer_s(name: str, patch: int) -> ConfigDict:
+def _mixer_s(name: str, patch: int) -> Fields:
   return _mixer(name, patch, 8, 512, 2048, 256)
 
 
-def _mixer_b(name: str, patch: int) -> ConfigDict:
+def _mixer_b(name: str, patch: int) -> Fields:
   return _mixer(name, patch, 12, 768, 3072, 384)
 
 
-def _mixer_l(name: str, patch: int) -> ConfigDict:
+def _mixer_l(name: str, patch: int) -> Fields:
   return _mixer(name, patch, 24, 1024, 4096, 512)
 
 
 # The names are the base names of the published files. The dropout rates are
 # those with which the original fine-tunes.
-MODELS: dict[str, Callable[[], ConfigDict]] = {
+MODELS: dict[str, Callable[[], Fields]] = {
   'tiny': _tiny,
   'ViT-Ti_16': lambda: _ti('ViT-Ti_16', 16),
   'ViT-S_16': lambda: _s('ViT-S_16', 16),
@@ -199,4 +197,11 @@ def model_config(name: str) -> ConfigDict:
     raise errors.ConfigError(
       errors.unknown_name('model', name, [*MODELS, *SHORT_NAMES])
     )
-  return MODELS[name_in_full]()
+  # Here, as it takes longer to load than what only compares sizes has.
+  from ml_collections import ConfigDict
+  from ml_collections.config_dict import placeholder
+
+  fields = MODELS[name_in_full]()
+  if 'representation_size' in fields:
+    fields['representation_size'] = placeholder(int)
+  return ConfigDict(fields, convert_dict=True)

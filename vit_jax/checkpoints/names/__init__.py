@@ -7,6 +7,7 @@ have `from_ours(arrays)`. Ours are the paths of the Flax parameter tree, such as
 
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,7 @@ def to_ours(
   num_heads: int | None,
   metadata: Mapping[str, str],
   source: str,
+  num_patches: int | None = None,
 ) -> dict[str, StoredArray]:
   """Returns the arrays of a file under our names and in our shapes.
 
@@ -76,6 +78,9 @@ def to_ours(
       published models have it.
     metadata: of the file.
     source: the file, for the text of an error.
+    num_patches: of the model that the arrays are for, which tells whether the
+      class token has a slot among the positions of the file; None tells it by
+      what is a square.
 
   Raises:
     CheckpointError: keys of no family, or of two ages at once.
@@ -83,7 +88,11 @@ def to_ours(
   weights = without_optimizer(arrays)
   module = READERS[find_names(weights, source)]
   said = heads.from_metadata(metadata, source)
-  arguments = {'num_heads': said or num_heads, 'source': source}
+  arguments: dict[str, Any] = {
+    'num_heads': said or num_heads,
+    'source': source,
+    'num_patches': num_patches,
+  }
   if module is timm and said:  # A file of ours always has the slot.
     arguments['has_class_slot'] = True
   return module.to_ours(weights, **arguments)

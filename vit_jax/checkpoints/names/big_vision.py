@@ -6,16 +6,12 @@ position embedding has been in three places, and has had a class slot or none.
 Mixers, and models with none of what is renamed here, have Google's names.
 """
 
-import dataclasses
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-import numpy as np
-
 from vit_jax import errors
 from vit_jax.checkpoints.arrays import StoredArray, by_name
-from vit_jax.checkpoints.names import google
+from vit_jax.checkpoints.names import google, slots
 
 _IMAGE_TOWER = 'img/'
 _STACK = 'Transformer/encoderblock/'
@@ -29,7 +25,9 @@ _POSITION_KEYS = (
 _INLINED_HEAD = re.compile(
   r'(MultiHeadDotProductAttention|LayerNorm|MlpBlock)_\d+/(.+)'
 )
-_MAX_LAYERS = 1_000
+# ViT-22B has 48 blocks, of 16 arrays each.
+_MAX_LAYERS = 200
+_MAX_BLOCK_ARRAYS = 20_000
 
 
 def matches(keys: Collection[str]) -> bool:
@@ -41,7 +39,11 @@ def matches(keys: Collection[str]) -> bool:
 
 
 def to_ours(
-  arrays: Mapping[str, StoredArray], *, num_heads: int | None, source: str
+  arrays: Mapping[str, StoredArray],
+  *,
+  num_heads: int | None,
+  source: str,
+  num_patches: int | None = None,
 ) -> dict[str, StoredArray]:
   """Returns the arrays under the names and in the shapes of the models.
 
@@ -52,10 +54,12 @@ def to_ours(
     arrays: by the keys of the file, those of the weights alone.
     num_heads: not needed, as the file says it.
     source: the file, for the text of an error.
+    num_patches: of the model that they are for, which tells whether the class
+      token has a slot; None tells it by what is a square.
 
   Raises:
-    CheckpointError: stacked blocks of different numbers, or an array is there
-      twice, under its old and its new name.
+    CheckpointError: stacked blocks of different or absurd numbers, or an array
+      is there twice, under its old and its new name.
   """
   if any(key.startswith(_IMAGE_TOWER) for key in arrays):
     arrays = {
@@ -69,7 +73,7 @@ def to_ours(
   flat = google.to_ours(
     by_name(entries, source), num_heads=num_heads, source=source
   )
-  _move_position_embedding(flat, source)
+  _move_position_embedding(flat, num_patches, source)
   return flat
 
 
@@ -83,11 +87,20 @@ def _unstacked(
     if key.startswith(_STACK)
   }
   depth = max(depths.values(), default=1)
-  if {*depths.values()} - {depth} or not 0 < depth <= _MAX_LAYERS:
-    shown = '\n'.join(f'  {key}: {arrays[key].shape}' for key in depths)
+  # An array without numbers takes no bytes, and could claim any depth.
+  if (
+    {*depths.values()} - {depth}
+    or not 0 < depth <= _MAX_LAYERS
+    or not all(arrays[key].size for key in depths)
+    or depth * len(depths) > _MAX_BLOCK_ARRAYS
+  ):
+    shown = [f'  {key}: {arrays[key].shape}' for key in depths]
+    more = [f'  and {len(shown) - 20} more'] * (len(shown) > 20)
     raise errors.CheckpointError(
       f'{source}: expected the stacked blocks to be of one number, from 1 to '
-      f'{_MAX_LAYERS}, their first dimension, found:\n{shown}'
+      f'{_MAX_LAYERS}, their first dimension, in at most '
+      f'{_MAX_BLOCK_ARRAYS:,} arrays of some numbers; found:\n'
+      + '\n'.join([*shown[:20], *more])
     )
   for key, array in arrays.items():
     if key not in depths:
@@ -105,7 +118,9 @@ def _inside_head(name: str) -> str:
   return f'MAPHead_0/{match[1]}_0/{match[2]}' if match else name
 
 
-def _move_position_embedding(flat: dict[str, StoredArray], source: str) -> None:
+def _move_position_embedding(
+  flat: dict[str, StoredArray], num_patches: int | None, source: str
+) -> None:
   """Puts the position embedding where the models have it, with its slot."""
   found = [key for key in _POSITION_KEYS if key in flat]
   if len(found) > 1:
@@ -116,31 +131,11 @@ def _move_position_embedding(flat: dict[str, StoredArray], source: str) -> None:
   for key in found:
     array = flat.pop(key)
     if len(array.shape) == 3:
-      # A grid is square, so that one more is the class token's slot.
-      has_slot = array.shape[1] > 1 and _is_square(array.shape[1] - 1)
+      has_slot = slots.has_class_slot(
+        array.shape[1], num_patches, if_unclear=False
+      )
       if 'cls' in flat and not has_slot:
-        array = _with_empty_slot(array)
+        array = slots.with_empty_slot(array)
       elif 'cls' not in flat and has_slot:
         array = array.map(lambda x: x[:, 1:])
     flat[_POSITION_KEYS[0]] = array
-
-
-def _with_empty_slot(array: StoredArray) -> StoredArray:
-  """Returns the embedding with zeros before it.
-
-  Nothing is added to the class token, which these models prepend afterwards.
-  """
-  batch, tokens, width = array.shape
-
-  def with_slot(values: np.ndarray) -> np.ndarray:
-    slot = np.zeros((batch, 1, width), array.dtype)
-    return np.concatenate([slot, array.view(values)], axis=1)
-
-  # Not by `map`, which would make one to see its shape.
-  return dataclasses.replace(
-    array, shape=(batch, tokens + 1, width), view=with_slot
-  )
-
-
-def _is_square(number: int) -> bool:
-  return math.isqrt(number) ** 2 == number

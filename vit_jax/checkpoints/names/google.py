@@ -30,7 +30,11 @@ def matches(keys: Collection[str]) -> bool:
 
 
 def to_ours(
-  arrays: Mapping[str, StoredArray], *, num_heads: int | None, source: str
+  arrays: Mapping[str, StoredArray],
+  *,
+  num_heads: int | None,
+  source: str,
+  num_patches: int | None = None,
 ) -> dict[str, StoredArray]:
   """Returns the arrays under the names and in the shapes of the models.
 
@@ -38,11 +42,12 @@ def to_ours(
     arrays: by the keys of the file, those of the weights alone.
     num_heads: not needed, as the file says it.
     source: the file, for the text of an error.
+    num_patches: not needed, as these files always have the class token's slot.
 
   Raises:
     CheckpointError: an array is there twice, under its old and its new name.
   """
-  del num_heads
+  del num_heads, num_patches
   return {
     key: array.map(lambda x: x.reshape(-1))
     if _GROUP_NORM_KEY.fullmatch(key) and array.shape[:-1] == (1, 1, 1)

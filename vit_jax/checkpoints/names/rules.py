@@ -166,7 +166,10 @@ def to_ours(
   Raises:
     CheckpointError: two arrays have one name, or `num_heads` can't be had.
   """
-  found = {key: find(key.removeprefix(prefix), rules) for key in arrays}
+  known = _by_skeleton(rules, 'theirs')
+  found = {
+    key: _find(key.removeprefix(prefix), known, 'theirs') for key in arrays
+  }
   num_heads = _num_heads(arrays, found, num_heads, source)
   entries = []
   for key, matches in found.items():
@@ -190,9 +193,9 @@ def from_ours(
     CheckpointError: there is no rule for an array, or parts of one are missing.
   """
   parts: dict[str, list] = {}
-  problems = []
+  problems, known = [], _by_skeleton(rules, 'ours')
   for key, value in arrays.items():
-    matches = find(key, rules, 'ours')
+    matches = _find(key, known, 'ours')
     if not matches:
       problems.append(f'{key} {value.shape} has no name there')
     for rule, name in matches:
@@ -252,13 +255,26 @@ def _pattern(template: str) -> re.Pattern:
   return re.compile(pattern)
 
 
-def find(
-  key: str, rules: Sequence[Rule], side: str = 'theirs'
-) -> list[tuple[Rule, str]]:
+_Known = Mapping[str, Sequence[Rule]]
+
+
+def _by_skeleton(rules: Sequence[Rule], side: str) -> _Known:
+  """Returns the rules by their names without the numbers.
+
+  Few are left to be tried on a key; a file may have thousands of keys.
+  """
+  found: dict[str, list[Rule]] = {}
+  for rule in rules:
+    name = re.sub(r'\{\w+\}|\d+', '#', getattr(rule, side))
+    found.setdefault(name, []).append(rule)
+  return found
+
+
+def _find(key: str, known: _Known, side: str) -> list[tuple[Rule, str]]:
   """Returns the rules for a key, each with the name on its other side."""
   other = {'ours': 'theirs', 'theirs': 'ours'}[side]
   found = []
-  for rule in rules:
+  for rule in known.get(re.sub(r'\d+', '#', key), ()):
     match = _pattern(getattr(rule, side)).fullmatch(key)
     if match:
       numbers = {}

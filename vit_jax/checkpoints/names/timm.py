@@ -1,15 +1,12 @@
 """The names in files of PyTorch Image Models (timm): ViT, hybrids and Mixer."""
 
-import dataclasses
-import math
 import re
 from collections.abc import Collection, Mapping
 
 import numpy as np
-from absl import logging
 
 from vit_jax.checkpoints.arrays import StoredArray
-from vit_jax.checkpoints.names import rules
+from vit_jax.checkpoints.names import rules, slots
 from vit_jax.checkpoints.names.rules import Rule
 
 _BLOCK = 'Transformer/encoderblock_{i}'
@@ -79,6 +76,7 @@ def to_ours(
   *,
   num_heads: int | None,
   source: str,
+  num_patches: int | None = None,
   has_class_slot: bool | None = None,
 ) -> dict[str, StoredArray]:
   """Returns the arrays under our names and in our shapes.
@@ -87,10 +85,11 @@ def to_ours(
     arrays: by the keys of the file.
     num_heads: of every attention; None takes it from the width.
     source: the file, for the text of an error.
+    num_patches: of the model that they are for.
     has_class_slot: whether the position embedding has one for the class token,
       which a model with `no_embed_class` lacks; it then gets one of zeros.
-      None tells it by which of the two leaves a square of patches, and takes a
-      slot to be there if neither does.
+      None tells it by `num_patches` or by which of the two leaves a square of
+      patches, and takes a slot to be there if neither does.
 
   Raises:
     CheckpointError: two arrays have one name, or `num_heads` can't be had.
@@ -101,9 +100,11 @@ def to_ours(
   positions = ours.get(rules.POSITIONS)
   if 'cls' in ours and positions is not None and len(positions.shape) == 3:
     if has_class_slot is None:
-      has_class_slot = not _is_square(positions.shape[1])
+      has_class_slot = slots.has_class_slot(
+        positions.shape[1], num_patches, if_unclear=True
+      )
     if not has_class_slot:
-      ours[rules.POSITIONS] = _with_class_slot(positions)
+      ours[rules.POSITIONS] = slots.with_empty_slot(positions)
   return ours
 
 
@@ -115,6 +116,8 @@ def from_ours(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """
   rules.check_positions(arrays, 'timm')
   if 'pre_logits/kernel' in arrays and 'head/kernel' in arrays:
+    from absl import logging  # What only reads files needn't wait for it.
+
     logging.warning(
       'timm 0.8 and later drop the pre_logits layer, so that with these '
       'weights their logits are wrong.'
@@ -124,16 +127,3 @@ def from_ours(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   stem = (*_STAGES, *_STEM) if has_stages else _STEM_ALONE
   family = _MIXER if is_mixer else (*_VIT, *stem)
   return rules.from_ours(arrays, family, 'timm')
-
-
-def _is_square(number: int) -> bool:
-  return math.isqrt(number) ** 2 == number
-
-
-def _with_class_slot(positions: StoredArray) -> StoredArray:
-  batch, tokens, width = positions.shape
-  return dataclasses.replace(
-    positions,
-    shape=(batch, tokens + 1, width),
-    view=lambda x: np.pad(positions.view(x), [(0, 0), (1, 0), (0, 0)]),
-  )

@@ -70,7 +70,11 @@ def matches(keys: Collection[str]) -> bool:
 
 
 def to_ours(
-  arrays: Mapping[str, StoredArray], *, num_heads: int | None, source: str
+  arrays: Mapping[str, StoredArray],
+  *,
+  num_heads: int | None,
+  source: str,
+  num_patches: int | None = None,
 ) -> dict[str, StoredArray]:
   """Returns the arrays under our names and in our shapes.
 
@@ -78,10 +82,12 @@ def to_ours(
     arrays: by the keys of the file.
     num_heads: None takes it from the width.
     source: the file, for the text of an error.
+    num_patches: not needed, as these files always have the class token's slot.
 
   Raises:
     CheckpointError: two arrays have one name, or `num_heads` can't be had.
   """
+  del num_patches
   family = [*_WRITTEN, *_IN_MEMORY, *_HYBRID, *_CLASSIFIER]
   if 'classifier.weight' not in arrays:
     # Beside a classifier, which doesn't read it, a pooler is nothing of ours.

@@ -10,13 +10,14 @@ import time
 import urllib.parse
 from typing import Any
 
-from vit_jax.checkpoints.remote import download
+from vit_jax.checkpoints.remote import download, patience
 from vit_jax.checkpoints.remote.partial import (
   Partial,
-  UnavailableError,
   disk_errors,
+  is_there,
   only_one,
 )
+from vit_jax.checkpoints.remote.reasons import UnavailableError
 
 HOST = 'storage.googleapis.com'
 # The first piece must come within the patience of `download`; later ones are
@@ -61,7 +62,9 @@ def fetch(address: str, target: pathlib.Path, sha256: str = '') -> None:
   try:
     download.fetch(public_address(address), target, sha256=sha256)
   except UnavailableError as error:
-    raise UnavailableError(f'{refused}{error}', error.status) from error
+    raise UnavailableError(
+      f'{refused}{error}', error.status, is_final=error.is_final
+    ) from error
 
 
 def _fetch_with_credentials(
@@ -69,7 +72,7 @@ def _fetch_with_credentials(
 ) -> None:
   path = address.removeprefix('gs://')
   with disk_errors(target), only_one(target):
-    if target.is_file():
+    if is_there(target, sha256):
       return
     info, files = _ask('gcsfs', lambda: _open(gcsfs, path))
     partial = Partial.of(target)
@@ -103,13 +106,16 @@ def _copy(files: Any, path: str, partial: Partial, advance: Any) -> None:
       file.flush()
       size = end
       advance(size)
-      if time.monotonic() - start < download.FIRST_BYTE_SECONDS / 8:
+      elapsed = time.monotonic() - start
+      if not patience.is_slow(len(content), elapsed):
+        patience.spend(-elapsed)
+      if elapsed < patience.FIRST_BYTE_SECONDS / 8:
         piece = min(2 * piece, _MOST_BYTES)
 
 
 def _ask(host: str, ask: Any) -> Any:
   try:
-    return download.first_answer(host, ask)
+    return patience.first_answer(host, ask)
   except UnavailableError:
     raise
   except Exception as error:

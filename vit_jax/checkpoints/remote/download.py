@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import pathlib
 import re
+import socket
 import sys
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
+from vit_jax.checkpoints.remote import patience
 from vit_jax.checkpoints.remote.partial import (
   Partial,
-  UnavailableError,
   disk_errors,
+  is_there,
   only_one,
 )
+from vit_jax.checkpoints.remote.reasons import UnavailableError, reason_of
 
-# How long, in seconds, a server may take to begin its answer; name look-up,
-# connection and redirects are part of it.
-FIRST_BYTE_SECONDS = 7.0
-# How long it may then send nothing.
-STALL_SECONDS = 8.0
-# A server that sends fewer bytes than this in that time is given up.
-SLOW_SECONDS, SLOW_BYTES = 10.0, 10_000
 # How often a connection that breaks is made again, as long as bytes came.
 MAX_RESUMES = 5
-# A host that kept silent isn't asked again for so long: there may be more to
-# ask it for, and the user waits.
-SILENCE_SECONDS = 20.0
 _CHUNK_BYTES = 1 << 20
-
-_silent_hosts: dict[str, float] = {}
-_Result = TypeVar('_Result')
 
 
 class _CutError(Exception):
@@ -57,7 +47,8 @@ def fetch(
 
   Args:
     url: 'https://...' or 'http://...'.
-    target: the directories above it are made.
+    target: the directories above it are made. A file that is there is kept,
+      until another one has come if it has not the sum `sha256`.
     sha256: of the file, in hexadecimal; '' if unknown.
     headers: more fields of the request, such as the authorization.
 
@@ -66,7 +57,7 @@ def fetch(
     CheckpointNotFoundError: the disk is full or can't be written to.
   """
   with disk_errors(target), only_one(target):
-    if target.is_file():  # Another process has brought it meanwhile.
+    if is_there(target, sha256):  # Another process has brought it meanwhile.
       return
     partial = Partial.of(target)
     if not partial.is_whole:
@@ -85,8 +76,8 @@ def _pull(url: str, partial: Partial, headers: dict[str, str]) -> None:
       continue
     except _CutError as error:
       # A restart that got less far than the attempt before is no progress.
-      num_bytes = partial.size - size
-      if is_slow(num_bytes, time.monotonic() - start) or num_bytes <= 0:
+      num_bytes, elapsed = partial.size - size, time.monotonic() - start
+      if patience.is_slow(num_bytes, elapsed) or num_bytes <= 0:
         raise UnavailableError(_kept(str(error), partial)) from error
   raise UnavailableError(
     _kept(f'the connection broke {MAX_RESUMES} times', partial)
@@ -103,20 +94,23 @@ def _pull_once(url: str, partial: Partial, headers: dict[str, str]) -> None:
   elif size := partial.size:
     headers |= {'Range': f'bytes={size}-', 'If-Range': partial.version}
   host = urllib.parse.urlsplit(url).netloc
-  timeout = (FIRST_BYTE_SECONDS, STALL_SECONDS)
+  timeout = (patience.FIRST_BYTE_SECONDS, patience.STALL_SECONDS)
   try:
-    response = first_answer(
+    response = patience.first_answer(
       host,
       lambda: requests.get(url, headers=headers, stream=True, timeout=timeout),
     )
     with response:
       _begin(response, partial)
-      _copy(response.raw, partial, url)
+      with patience.Watch(host, lambda: _hang_up(response)) as watch:
+        _copy(response.raw, partial, url, watch)
   except requests.Timeout as error:
-    raise UnavailableError(keeps_silent(host)) from error
+    raise UnavailableError(patience.keeps_silent(host)) from error
+  except patience.SlowError as error:
+    raise UnavailableError(_kept(str(error), partial)) from error
   except urllib3.exceptions.ReadTimeoutError as error:
-    reason = f'no bytes for {STALL_SECONDS:.0f} seconds'
-    raise UnavailableError(_kept(reason, partial)) from error
+    reason = _kept(patience.stalls(host), partial)
+    raise UnavailableError(reason) from error
   except urllib3.exceptions.HTTPError as error:
     raise _CutError(f'the connection broke ({type(error).__name__})') from error
   except requests.RequestException as error:
@@ -132,6 +126,10 @@ def _begin(response: Any, partial: Partial) -> None:
   if status not in (200, 206):
     reason = f'HTTP {status} {response.reason or ""}'.strip()
     raise UnavailableError(reason, status)
+  encoding = fields.get('Content-Encoding') or 'identity'
+  if encoding != 'identity':
+    reason = f'it sends the file as {encoding} (Content-Encoding)'
+    raise UnavailableError(reason, is_final=True)
   if status == 206:
     span = re.fullmatch(
       r'bytes (\d+)-\d+/(\d+|\*)', fields.get('Content-Range', '')
@@ -140,23 +138,32 @@ def _begin(response: Any, partial: Partial) -> None:
       partial.size,
       str(partial.num_bytes),
     )
-    if is_next and fields.get('ETag', partial.version) == partial.version:
+    kind = 'Last-Modified' if partial.version.endswith(' GMT') else 'ETag'
+    if is_next and fields.get(kind, partial.version) == partial.version:
       return
     partial.remove()
     raise _ChangedError
-  version = fields.get('ETag', '')
   num_bytes = fields.get('Content-Length', '')
   partial.begin(
-    '' if version.startswith('W/') else version,  # Weak ones can't be resumed.
+    _version(fields),
     int(num_bytes) if num_bytes.isdecimal() else None,
     _md5(fields),
   )
 
 
-def _copy(body: Any, partial: Partial, url: str) -> None:
+def _version(fields: Any) -> str:
+  """Returns by what to ask for the rest of this version, or ''."""
+  etag, date = fields.get('ETag', ''), fields.get('Last-Modified', '')
+  if etag and not etag.startswith('W/'):  # Weak ones can't be resumed.
+    return etag
+  # What was changed in this very second may change in it again.
+  is_date = date.endswith(' GMT') and date != fields.get('Date')
+  return date if is_date else ''
+
+
+def _copy(body: Any, partial: Partial, url: str, watch: patience.Watch) -> None:
   """Appends the body to `partial`."""
   offset = size = partial.size
-  mark = time.monotonic(), size
   with progress(url, partial) as advance, open(partial.path, 'ab') as file:
     while chunk := body.read1(_CHUNK_BYTES):
       if not size and chunk.lstrip(b'\xef\xbb\xbf \r\n')[:1] == b'<':
@@ -166,12 +173,7 @@ def _copy(body: Any, partial: Partial, url: str) -> None:
       file.flush()
       size += len(chunk)
       advance(size)
-      elapsed = time.monotonic() - mark[0]
-      if elapsed >= SLOW_SECONDS:
-        if is_slow(size - mark[1], elapsed):
-          reason = f'{size - mark[1]} bytes in {elapsed:.0f} seconds'
-          raise UnavailableError(_kept(reason, partial))
-        mark = time.monotonic(), size
+      watch.see(len(chunk))
   if partial.num_bytes is not None and size < partial.num_bytes:
     raise _CutError(f'the connection was cut after {size - offset} bytes')
   if not size:
@@ -179,49 +181,13 @@ def _copy(body: Any, partial: Partial, url: str) -> None:
     raise UnavailableError('an empty file')
 
 
-def first_answer(host: str, ask: Callable[[], _Result]) -> _Result:
-  """Returns `ask()`, or gives up when it takes too long.
-
-  Name look-ups and slow headers obey no timeout of a socket, so it is asked in
-  a thread, which is left to itself if it doesn't come back.
-  """
-  since = time.monotonic() - _silent_hosts.get(host, -SILENCE_SECONDS)
-  if since < SILENCE_SECONDS:
-    raise UnavailableError(
-      f'not asked, because it gave no answer {since:.0f} seconds ago'
-    )
-  results: list[_Result] = []
-  failures: list[Exception] = []
-  is_late = threading.Event()
-
-  def run() -> None:
-    try:
-      results.append(ask())
-      if is_late.is_set() and hasattr(results[0], 'close'):
-        results[0].close()  # type: ignore[attr-defined]
-    except Exception as error:
-      failures.append(error)
-
-  thread = threading.Thread(target=run, daemon=True)
-  thread.start()
-  thread.join(FIRST_BYTE_SECONDS)
-  if failures:
-    raise failures[0]
-  if not results:
-    is_late.set()
-    raise UnavailableError(keeps_silent(host))
-  return results[0]
-
-
-def keeps_silent(host: str) -> str:
-  """Notes that a host gave no answer in time, and returns that as a reason."""
-  _silent_hosts[host] = time.monotonic()
-  return f'no answer within {FIRST_BYTE_SECONDS:.0f} seconds'
-
-
-def is_slow(num_bytes: int, seconds: float) -> bool:
-  """Whether that is too little to wait for the rest."""
-  return num_bytes * SLOW_SECONDS < SLOW_BYTES * seconds
+def _hang_up(response: Any) -> None:
+  """Ends the reading of a response, from another thread."""
+  # `close` would wait for the read to end.
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    descriptor = os.dup(response.raw.fileno())
+    with socket.socket(fileno=descriptor) as line:
+      line.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -256,18 +222,6 @@ def _kept(reason: str, partial: Partial) -> str:
     return reason
   total = f' of {partial.num_bytes:,}' if partial.num_bytes else ''
   return f'{reason}; {partial.size:,}{total} bytes are kept for the next try'
-
-
-def reason_of(error: Exception) -> str:
-  """Returns what went wrong on the way to a server, in one line."""
-  text = str(error)
-  if 'Name or service not known' in text or 'NameResolution' in text:
-    return "the host's name is unknown (is there a network?)"
-  if 'Connection refused' in text:
-    return 'connection refused'
-  if 'CERTIFICATE_VERIFY_FAILED' in text:
-    return 'its certificate could not be verified'
-  return f'{type(error).__name__}: {text[:200]}'
 
 
 def _md5(fields: Any) -> str:

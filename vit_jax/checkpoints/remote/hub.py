@@ -6,6 +6,7 @@ has; the bytes come through `download`, whose patience is bounded.
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -13,17 +14,25 @@ import urllib.parse
 from typing import Any, Self
 
 from vit_jax import errors
-from vit_jax.checkpoints.remote import download
-from vit_jax.checkpoints.remote.partial import UnavailableError
+from vit_jax.checkpoints.remote import download, patience
+from vit_jax.checkpoints.remote.reasons import UnavailableError, reason_of
 
 HOST = 'huggingface.co'
 _SUFFIXES = ('.npz', '.safetensors')
 _DEFAULT_FILE = 'model.safetensors'
+# In our cache: by what was wanted, which file of the repository that was.
+_CHOICES = '.choices.json'
 _ADDRESS = re.compile(
   r'hf://(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+?))?/?(?:@(?P<revision>[^@]+))?'
 )
 # As Hugging Face itself writes it, REVISION/FILE; 'refs/pr/3' is a revision.
 _FILE_AT_END = re.compile(r'(refs/\w+/[^/]+|[^/]+)/(.+\.(?:npz|safetensors))')
+# What a browser shows of a repository or of a file in it.
+_PAGE = re.compile(
+  r'https?://huggingface\.co/(?!(?:datasets|spaces|docs|blog)/)'
+  r'(?P<repo>[^/?#]+/[^/?#]+)'
+  r'(?:/(?:tree|blob)/(?P<revision>[^/?#]+)(?P<file>/[^?#]+?)?)?/?(?:[?#].*)?'
+)
 _SHA256 = re.compile(r'[0-9a-f]{64}')
 # File, address, SHA-256 or '', fields of the request.
 _Found = tuple[str, str, str, dict[str, str]]
@@ -59,7 +68,9 @@ class Address:
     return cls(found['repo'], file, revision)
 
 
-def cached(address: str, cache: pathlib.Path, names: tuple[str, ...]) -> str:
+def cached(
+  address: str, cache: pathlib.Path, names: tuple[str, ...], is_offline: bool
+) -> str:
   """Returns the path of what an earlier download left, or ''.
 
   Args:
@@ -67,21 +78,46 @@ def cached(address: str, cache: pathlib.Path, names: tuple[str, ...]) -> str:
     cache: our own cache's directory; after it, the one of `huggingface_hub` is
       looked at.
     names: of files that are wanted if the address names none.
+    is_offline: whether nobody can be asked which file of the repository an
+      address without one means: if that was never asked, it is then the one
+      that is there.
   """
   place = Address.of(address)
   folder = _folder(place, cache)
-  wanted = (place.file,) if place.file else (_DEFAULT_FILE, *names)
+  wanted = [place.file or _DEFAULT_FILE]
+  if not place.file:
+    wanted += _chosen_before(folder, names)
+    wanted += names if is_offline else ()
   for name in wanted:
     if os.path.isfile(folder / name):
       return str(folder / name)
-  if not place.file and folder.is_dir():
+  if is_offline and not place.file and folder.is_dir():
     files = [each for each in folder.iterdir() if each.suffix in _SUFFIXES]
     if len(files) == 1:
       return str(files[0])
   return _in_their_cache(place, wanted)
 
 
-def _in_their_cache(place: Address, names: tuple[str, ...]) -> str:
+def _chosen_before(folder: pathlib.Path, names: tuple[str, ...]) -> list[str]:
+  """Returns what `_note_choice` noted."""
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    return [str(json.loads((folder / _CHOICES).read_bytes())[' '.join(names)])]
+  return []
+
+
+def _note_choice(
+  folder: pathlib.Path, names: tuple[str, ...], file: str
+) -> None:
+  """Notes which file of a repository an address without one stands for."""
+  choices = {}
+  with contextlib.suppress(OSError, ValueError, TypeError):
+    choices = dict(json.loads((folder / _CHOICES).read_bytes()))
+  choices[' '.join(names)] = file
+  with contextlib.suppress(OSError):  # Then it is asked again.
+    (folder / _CHOICES).write_text(json.dumps(choices), encoding='utf-8')
+
+
+def _in_their_cache(place: Address, names: list[str]) -> str:
   caches = os.environ.get('XDG_CACHE_HOME', '~/.cache')
   default = os.environ.get('HF_HOME') or f'{caches}/huggingface'
   home = os.environ.get('HF_HUB_CACHE') or default
@@ -124,6 +160,8 @@ def fetch(
   file, url, stated, headers = found
   target = _folder(place, cache) / file
   download.fetch(url, target, sha256=sha256 or stated, headers=headers)
+  if not place.file:
+    _note_choice(_folder(place, cache), names, file)
   return str(target)
 
 
@@ -135,7 +173,7 @@ def _choose(place: Address, names: tuple[str, ...], endpoint: str) -> _Found:
   with contextlib.suppress(huggingface_hub.errors.EntryNotFoundError):
     return _look_up(place, _DEFAULT_FILE, endpoint)
   info = huggingface_hub.HfApi(endpoint=endpoint).model_info(
-    place.repo, revision=place.revision, timeout=download.FIRST_BYTE_SECONDS
+    place.repo, revision=place.revision, timeout=patience.FIRST_BYTE_SECONDS
   )
   files = [each.rfilename for each in info.siblings or ()]
   files = [name for name in files if name.endswith(_SUFFIXES)]
@@ -159,7 +197,7 @@ def _look_up(place: Address, file: str, endpoint: str) -> _Found:
     place.repo, file, revision=place.revision, endpoint=endpoint
   )
   found = huggingface_hub.get_hf_file_metadata(
-    url, timeout=download.FIRST_BYTE_SECONDS, endpoint=endpoint
+    url, timeout=patience.FIRST_BYTE_SECONDS, endpoint=endpoint
   )
   # For large files, and only for them, the tag is the SHA-256.
   tag = found.etag or ''
@@ -172,7 +210,7 @@ def _ask(host: str, ask: Any) -> Any:
   from huggingface_hub import errors as hub_errors
 
   try:
-    return download.first_answer(host, ask)
+    return patience.first_answer(host, ask)
   except hub_errors.GatedRepoError as error:
     reason = 'the repository is gated: ask for access on its page, then log in'
     raise UnavailableError(f'{reason} with `hf auth login`', 403) from error
@@ -191,8 +229,8 @@ def _ask(host: str, ask: Any) -> Any:
   except Exception as error:
     # Of the HTTP library below it, which changed twice in recent years.
     if 'Timeout' in type(error).__name__:
-      raise UnavailableError(download.keeps_silent(host)) from error
-    raise UnavailableError(download.reason_of(error)) from error
+      raise UnavailableError(patience.keeps_silent(host)) from error
+    raise UnavailableError(reason_of(error)) from error
 
 
 def _endpoint() -> str:
@@ -209,6 +247,17 @@ def page_address(address: str) -> str:
   file = urllib.parse.quote(place.file or _DEFAULT_FILE)
   revision = urllib.parse.quote(place.revision, safe='')
   return f'https://{HOST}/{place.repo}/resolve/{revision}/{file}'
+
+
+def of_page(page: str) -> str:
+  """Returns the `hf://` address of what a page in the browser shows, or ''."""
+  if not (found := _PAGE.fullmatch(page)):
+    return ''
+  file = urllib.parse.unquote(found['file'] or '')
+  file = file if file.endswith(_SUFFIXES) else ''
+  revision = found['revision'] or 'main'
+  at = '' if revision == 'main' else f'@{urllib.parse.unquote(revision)}'
+  return f'hf://{found["repo"]}{file}{at}'
 
 
 def cache_path(address: str, cache: pathlib.Path) -> pathlib.Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import json
 import os
 import pathlib
@@ -18,22 +17,12 @@ import time
 from collections.abc import Iterator
 
 from vit_jax import errors
+from vit_jax.checkpoints.digest import file_digest
+from vit_jax.checkpoints.remote import patience
+from vit_jax.checkpoints.remote.reasons import UnavailableError
 
 # How long another process that downloads the same file may make no progress.
 LOCK_SECONDS = 10.0
-_READ_BYTES = 1 << 20
-
-
-class UnavailableError(Exception):
-  """A place doesn't give the file; the text says why.
-
-  Attributes:
-    status: of the HTTP answer, or None if it wasn't that.
-  """
-
-  def __init__(self, reason: str, status: int | None = None):
-    super().__init__(reason)
-    self.status = status
 
 
 @dataclasses.dataclass
@@ -42,7 +31,8 @@ class Partial:
 
   Attributes:
     path: of the part.
-    version: what the server called this version of the file (ETag), or ''.
+    version: what the server called this version of the file, its ETag or else
+      its date, or ''.
     num_bytes: of the whole, or None if unknown.
     md5: of the whole in hexadecimal, or ''.
   """
@@ -99,15 +89,50 @@ class Partial:
       total = self.num_bytes
       self.remove()
       raise UnavailableError(f'{size} bytes came of a file of {total}')
+    if problem := _wrong_beginning(self.path, target.suffix):
+      self.remove()
+      raise UnavailableError(problem, is_final=True)
     for name, expected in (('md5', self.md5), ('sha256', sha256)):
-      if expected and (found := file_hash(self.path, name)) != expected:
+      if expected and (found := file_digest(self.path, name)) != expected:
         self.remove()
         raise UnavailableError(
           f'wrong {name}: expected {expected}, got {found}; what came was '
-          'removed'
+          'removed',
+          is_final=True,
         )
     os.replace(self.path, target)
     self._notes.unlink(missing_ok=True)
+
+
+def is_there(target: pathlib.Path, sha256: str) -> bool:
+  """Whether a file needs no download; what is wrong waits for a better one."""
+  return target.is_file() and (not sha256 or file_digest(target) == sha256)
+
+
+def _wrong_beginning(path: pathlib.Path, suffix: str) -> str:
+  """Returns what is wrong with a file that holds no weights, or ''.
+
+  Servers send notices, and pointers to files, where the file was asked for.
+
+  Args:
+    path: of the file.
+    suffix: of the name that it is to have; of one without, it may be either.
+  """
+  if suffix == '.csv':
+    return ''
+  with open(path, 'rb') as file:
+    first = file.read(60)
+  header = int.from_bytes(first[:8], 'little')
+  is_npz = first[:2] == b'PK'
+  is_safetensors = first[8:9] == b'{' and header <= path.stat().st_size - 8
+  if is_npz and suffix != '.safetensors':
+    return ''
+  if is_safetensors and suffix != '.npz':
+    return ''
+  expected = suffix if suffix != '.file' else '.npz or .safetensors'
+  return (
+    f'not a file of weights ({expected}): it begins with {ascii(first)[1:]}'
+  )
 
 
 @contextlib.contextmanager
@@ -130,7 +155,8 @@ def only_one(target: pathlib.Path) -> Iterator[None]:
       now = partial.stat().st_size if partial.is_file() else 0
       if now != size:
         size, since = now, time.monotonic()
-      elif time.monotonic() - since > LOCK_SECONDS:
+      elif time.monotonic() - since > min(LOCK_SECONDS, patience.left()):
+        patience.spend(time.monotonic() - since)
         raise UnavailableError(
           'another process is downloading it and gets nowhere'
         ) from error
@@ -159,12 +185,3 @@ def disk_errors(target: pathlib.Path) -> Iterator[None]:
       f'{problem}, or name another directory for downloads in the environment '
       f'variable VIT_JAX_CACHE{after}'
     ) from error
-
-
-def file_hash(path: pathlib.Path, name: str) -> str:
-  """Returns a file's 'md5' or 'sha256' in hexadecimal."""
-  digest = hashlib.new(name, usedforsecurity=False)
-  with open(path, 'rb') as file:
-    while chunk := file.read(_READ_BYTES):
-      digest.update(chunk)
-  return digest.hexdigest()

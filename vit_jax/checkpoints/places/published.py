@@ -240,6 +240,20 @@ def split_upstream(name: str) -> tuple[str | None, str]:
   return None, name
 
 
+def is_name(name: str) -> bool:
+  """Whether something was published as that, 'ViT-B_16' or 'sam/ViT-B_16'.
+
+  Names of files, with a suffix, are none: they are what a user has.
+  """
+  upstream, plain = split_upstream(name)
+  if '/' in plain or without_suffix(plain) != plain:
+    return False
+  if _AUGREG_FILE.search(plain):  # Of the many, `find` takes every one.
+    return plain.partition('-i')[0] in {*_AUGREG, 'R26_B_32'}
+  upstreams = (upstream,) if upstream else PUBLISHED
+  return any(find(plain, each) for each in upstreams)
+
+
 def unknown(name: str, upstream: str | None) -> str:
   """Returns what there is instead of a name that `find` doesn't know."""
   plain = without_suffix(name)
@@ -247,8 +261,8 @@ def unknown(name: str, upstream: str | None) -> str:
   if others:
     options = ', '.join(f'{each}/{plain}' for each in others)
     return (
-      f'{plain!r} was published as {options} '
-      f'(--config.pretrained_dir={others[0]}).'
+      f'{plain!r} was published as {options}. In a training command: '
+      f'--config.pretrained_dir={others[0]}'
     )
   valid = set(PUBLISHED[upstream]) if upstream else set()
   for row in PUBLISHED.values():
