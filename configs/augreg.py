@@ -5,7 +5,7 @@ r"""Fine-tunes from an AugReg checkpoint (Steiner et al., arXiv 2106.10270).
 
 The model's best file by upstream accuracy is picked from `index.csv`, which is
 fetched as the weights are; where it can't be had, the table of published files
-names it. A file's name, without `.npz`, in place of the model's picks that file.
+names it. A file's name, without `.npz`, in place of the model's picks that one.
 
 Neither time nor accuracy was measured here. The paper's are for other data sets
 (its table 4, and the columns `adapt_*` of `index.csv`).
