@@ -23,7 +23,7 @@ def file_digest(
   """
   digest = hashlib.new(name, usedforsecurity=False)
   # Not by a memory map: a file that shrinks would end the process.
-  buffer = bytearray(_CHUNK_BYTES)
+  buffer = bytearray(min(_CHUNK_BYTES, max(1, os.path.getsize(path))))
   with open(path, 'rb', buffering=0) as file, memoryview(buffer) as view:
     while not (stop and stop.is_set()) and (size := file.readinto(buffer)):
       digest.update(view[:size])
