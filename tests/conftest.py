@@ -19,6 +19,7 @@ from jaxtyping import install_import_hook
 # Before the first import of the package: the hook is for what comes after it.
 install_import_hook(
   [
+    'vit_jax.attention',
     'vit_jax.checkpoints.adapt',
     'vit_jax.models.positions',
     'vit_jax.models.resnet',

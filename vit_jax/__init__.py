@@ -19,7 +19,7 @@ _PUBLIC = {
   'save_params': 'vit_jax.checkpoints',
   'load_pretrained': 'vit_jax.checkpoints',
 }
-_MODULES = ('checkpoints', 'data', 'errors', 'models')
+_MODULES = ('attention', 'checkpoints', 'data', 'errors', 'models')
 
 __all__ = ['__version__', *_PUBLIC, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -45,13 +45,18 @@ class MultiHeadDotProductAttention(nn.Module):
   """Attention; sows `attention_weights` when intermediates are asked for.
 
   Flax's layer of the same name would do for training. This one gives way to
-  look at the weights, in float32, at no cost for those who don't.
+  look at the weights, in float32, at no cost for those who don't, and by
+  `nn.intercept_methods` around `weigh` to reduce or change them on the way.
   """
 
   num_heads: int
   dropout_rate: float = 0.0
   dtype: Dtype = jnp.float32
   param_dtype: Dtype = jnp.float32
+
+  def weigh(self, query: jax.Array, key: jax.Array) -> jax.Array:
+    """Returns `attention_weights`; a method, so that it can be intercepted."""
+    return attention_weights(query, key)
 
   @nn.compact
   def __call__(
@@ -82,7 +87,7 @@ class MultiHeadDotProductAttention(nn.Module):
 
     query = project('query', x)
     key, value = project('key', read), project('value', read)
-    weights = attention_weights(query, key)
+    weights = self.weigh(query, key)
     self.sow('intermediates', 'attention_weights', weights)
     weights = weights.astype(value.dtype)
     weights = nn.Dropout(self.dropout_rate, deterministic=not train)(weights)
