@@ -21,6 +21,7 @@ install_import_hook(
   [
     'vit_jax.attention',
     'vit_jax.checkpoints.adapt',
+    'vit_jax.figures.pictures',
     'vit_jax.models.positions',
     'vit_jax.models.resnet',
   ],

@@ -1,4 +1,4 @@
-"""Tests of figures.py: what is drawn, whatever was logged."""
+"""Tests of the curves of a run: what is drawn, whatever was logged."""
 
 import cv2
 import matplotlib
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vit_jax import figures
+from vit_jax.figures import canvas
 
 
 def curve(*values, every=10):
@@ -16,13 +17,13 @@ def curve(*values, every=10):
 def draw(monkeypatch, tmp_path, metrics, title=''):
   """Returns the axes of the figure that was saved."""
   saved = []
-  save = figures._save
+  save = canvas.save
 
   def spy(figure, path):
     saved.append(figure)
     save(figure, path)
 
-  monkeypatch.setattr(figures, '_save', spy)
+  monkeypatch.setattr(canvas, 'save', spy)
   figures.plot_curves(metrics, tmp_path / 'curves.png', title)
   return saved[0].axes
 
@@ -78,7 +79,7 @@ def test_failure_leaves_the_old_file(tmp_path, monkeypatch):
   def full_disk(*_, **__):
     raise OSError('no space')
 
-  monkeypatch.setattr(figures.Figure, 'savefig', full_disk)
+  monkeypatch.setattr(canvas.Figure, 'savefig', full_disk)
   with pytest.raises(OSError, match='no space'):
     figures.plot_curves(FULL, path)
   assert path.read_bytes() == b'old'

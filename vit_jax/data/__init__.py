@@ -8,6 +8,7 @@ _MODULES = (
   'cifar',
   'decode',
   'digits',
+  'images',
   'pipeline',
   'sources',
 )

@@ -1,17 +1,10 @@
-"""Draws figures; the only file that imports matplotlib.
-
-Figures are made without pyplot: nothing global changes, no display is needed,
-and threads don't meet.
-"""
+"""Draws the curves of a run: loss, accuracy and learning rate."""
 
 import os
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
   FuncFormatter,
   MaxNLocator,
@@ -19,13 +12,14 @@ from matplotlib.ticker import (
   PercentFormatter,
 )
 
+from vit_jax.figures import canvas
+
 Series = tuple[np.ndarray, np.ndarray]
 
 # Wong 2011 (Nature Methods 8, 441): told apart by all kinds of colour vision.
 _TRAIN_COLOR = '#0072B2'
 _SET_COLORS = ('#D55E00', '#009E73', '#CC79A7', '#E69F00')
 _SET_MARKERS = 'osD^'
-_INK = '#333333'
 # Shorter training curves are drawn as they are.
 _MIN_STEPS_TO_SMOOTH = 30
 # From this ratio of largest to smallest loss on, equal ratios get equal space.
@@ -57,8 +51,7 @@ def plot_curves(
     if any(_kind(name) == kind for name in metrics)
   ]
   heights = [height for _, _, height in panels] or [3]
-  figure = Figure(figsize=(7, sum(heights) * 0.85 + 0.8), layout='constrained')
-  figure.patch.set_facecolor('white')
+  figure = canvas.new(7, sum(heights) * 0.85 + 0.8)
   grid = figure.subplots(
     len(heights), sharex=True, squeeze=False, height_ratios=heights
   )
@@ -72,7 +65,7 @@ def plot_curves(
       0.5,
       0.5,
       'nothing logged yet',
-      color=_INK,
+      color=canvas.INK,
       ha='center',
       transform=axes[0].transAxes,
     )
@@ -82,13 +75,13 @@ def plot_curves(
     (steps.max() for steps, _ in metrics.values() if len(steps)), default=0
   )
   bottom.set_xlim(0, max(1, last * 1.02))
-  bottom.set_xlabel('step', color=_INK)
+  bottom.set_xlabel('step', color=canvas.INK)
   bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:,.0f}'))
   bottom.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
   figure.align_ylabels(axes)
   if title:
-    figure.suptitle(title, fontsize=11, color=_INK)
-  _save(figure, pathlib.Path(path))
+    figure.suptitle(title, fontsize=11, color=canvas.INK)
+  canvas.save(figure, path)
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
@@ -111,7 +104,7 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 def _draw_loss(ax: Axes, curves: Mapping[str, Series]) -> None:
   _draw_sets(ax, curves)
-  ax.set_ylabel('loss', color=_INK)
+  ax.set_ylabel('loss', color=canvas.INK)
   values = np.concatenate([values for _, values in curves.values()])
   values = values[np.isfinite(values)]
   positive = len(values) and values.min() > 0
@@ -124,15 +117,15 @@ def _draw_loss(ax: Axes, curves: Mapping[str, Series]) -> None:
 
 def _draw_accuracy(ax: Axes, curves: Mapping[str, Series]) -> None:
   _draw_sets(ax, curves, mark_highest=True)
-  ax.set_ylabel('accuracy', color=_INK)
+  ax.set_ylabel('accuracy', color=canvas.INK)
   ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
   _legend(ax)
 
 
 def _draw_learning_rate(ax: Axes, curves: Mapping[str, Series]) -> None:
   for steps, values in curves.values():
-    ax.plot(steps, values, color=_INK, linewidth=1.4)
-  ax.set_ylabel('learning rate', color=_INK)
+    ax.plot(steps, values, color=canvas.INK, linewidth=1.4)
+  ax.set_ylabel('learning rate', color=canvas.INK)
   ax.set_ylim(bottom=0)
   ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
 
@@ -192,19 +185,9 @@ def _style(ax: Axes) -> None:
   ax.set_axisbelow(True)
   ax.spines[['top', 'right']].set_visible(False)
   ax.spines[['left', 'bottom']].set_color('#999999')
-  ax.tick_params(colors=_INK, labelsize=9)
+  ax.tick_params(colors=canvas.INK, labelsize=9)
 
 
 def _legend(ax: Axes) -> None:
   if ax.get_legend_handles_labels()[1]:
-    ax.legend(frameon=False, fontsize=9, labelcolor=_INK)
-
-
-def _save(figure: Figure, path: pathlib.Path) -> None:
-  partial = path.with_name(f'{path.name}.partial')
-  try:
-    FigureCanvasAgg(figure)  # Without a canvas of its own, pyplot's is taken.
-    figure.savefig(partial, format='png', dpi=150)
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
+    ax.legend(frameon=False, fontsize=9, labelcolor=canvas.INK)

@@ -1,0 +1,263 @@
+"""What `scripts/attention_figures.py` writes, and what it says of mistakes."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import parity
+import PIL.Image
+import pytest
+
+from scripts import attention_figures
+from vit_jax import attention, attention_report, errors, figures
+from vit_jax.attention_report import parse_heads, parse_layers, writing
+from vit_jax.attention_report.looking import Seen
+from vit_jax.data import augment, images
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+  """Gives (checkpoint, images, options) -> (exit status, standard error)."""
+
+  def call(checkpoint, names, *options):
+    monkeypatch.setattr(
+      sys,
+      'argv',
+      [
+        'attention_figures.py',
+        f'--checkpoint={checkpoint}',
+        f'--out={tmp_path / "out"}',
+        '--dpi=20',
+        *options,
+        '--images',
+        *map(str, names),
+      ],
+    )
+    status = attention_figures.main()
+    return status, capsys.readouterr().err
+
+  return call
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[pathlib.Path]:
+  rng = np.random.default_rng(0)
+  paths = []
+  for i in range(3):
+    paths.append(tmp_path / 'photos' / f'photo{i}.png')
+    paths[0].parent.mkdir(exist_ok=True)
+    pixels = rng.integers(256, size=(37, 53, 3)).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(paths[-1])
+  return paths
+
+
+def summary_of(tmp_path):
+  return json.loads((tmp_path / 'out' / 'summary.json').read_text())
+
+
+# --- Layers and heads --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('text', 'layers'),
+  [
+    ('first,middle,last', [0, 3, 5]),
+    ('all', [0, 1, 2, 3, 4, 5]),
+    ('5, 0,-1', [5, 0]),
+    ('last', [5]),
+  ],
+)
+def test_layers(text, layers):
+  assert parse_layers(text, 6) == layers
+
+
+def test_heads():
+  assert parse_heads('mean', 3) is None
+  assert parse_heads('all', 3) == [0, 1, 2]
+  assert parse_heads('2,0', 3) == [2, 0]
+
+
+@pytest.mark.parametrize(
+  ('parse', 'text', 'message'),
+  [
+    (parse_layers, '0,6', 'no layer 6: valid are 0 to 5'),
+    (parse_layers, 'fist', "'fist' is no layer. Valid are first, middle, last"),
+    (parse_layers, '', "'' is no layer"),
+    (parse_heads, '7', 'no head 7: valid are 0 to 5'),
+    (parse_heads, 'mean,1', "'mean' is no head. Valid are mean, all, and"),
+  ],
+)
+def test_no_such_layer_or_head_names_the_valid_ones(parse, text, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    parse(text, 6)
+
+
+# --- What is written ---------------------------------------------------------
+
+
+def test_all_is_written(run, photos, mini, tmp_path):
+  case = mini('mini-vit')
+  folder = photos[0].parent
+  assert run(case.path, [folder], '--batch=2', '--note=random weights')[0] == 0
+  out = tmp_path / 'out'
+  entries = summary_of(tmp_path)['images']
+  assert [each['image'] for each in entries] == [str(path) for path in photos]
+  names = {'contact_sheet.png', 'summary.json', 'photo0', 'photo1', 'photo2'}
+  assert {path.name for path in out.iterdir()} == names
+  kinds = ('overlay.png', 'layers.png', 'heads.png', 'six_steps.png')
+  inside = {path.name for path in (out / 'photo1').iterdir()}
+  assert inside == {*kinds, 'maps.npz'}
+
+  pixels = [images.read_image(str(path)) for path in photos]
+  size = (case.image_size, case.image_size)
+  fitted = np.stack([images.fit_image(each, size, 'crop') for each in pixels])
+  batch = augment.normalize(jnp.asarray(fitted))
+  maps, logits = attention.rollout_maps(case.model, case.params, batch)
+  curves = attention.faithfulness_curves(case.model, case.params, batch, maps)
+  for i, entry in enumerate(entries):
+    with np.load(out / entry['directory'] / 'maps.npz') as stored:
+      assert stored['map'].dtype == stored['class_token'].dtype == np.float32
+      np.testing.assert_allclose(stored['map'], maps[i], rtol=1e-4)
+      np.testing.assert_array_equal(stored['image'], fitted[i])
+    assert entry['prediction'] == entry['class']
+    assert entry['prediction']['class'] == int(logits[i].argmax())
+    areas = entry['faithfulness']
+    for kind in ('deletion_area', 'insertion_area'):
+      assert areas[kind] == pytest.approx(float(getattr(curves, kind)[i]), 1e-3)
+
+
+@pytest.mark.parametrize('method', attention_report.METHODS)
+def test_map_is_that_of_the_method_and_class(
+  run, photos, mini, tmp_path, method
+):
+  case = mini('mini-vit')
+  options = (f'--method={method}', '--class=-3', '--heads=1', '--layers=0')
+  status, err = run(
+    case.path, photos[:1], *options, '--fit=pad', '--no-faithfulness'
+  )
+  assert (status, err) == (0, '')
+  (entry,) = summary_of(tmp_path)['images']
+  assert entry['class']['class'] == case.num_classes - 3
+  assert entry['faithfulness'] is None
+  with np.load(tmp_path / 'out' / 'photo0' / 'maps.npz') as stored:
+    found, class_token = stored['map'], stored['class_token']
+    batch = augment.normalize(jnp.asarray(stored['image'][None]))
+  args = case.model, case.params, batch
+  wanted = {
+    'rollout': lambda: attention.rollout_maps(*args).maps[0],
+    'grad_rollout': lambda: attention.grad_rollout_maps(*args, -3).maps[0],
+    'relevance': lambda: attention.relevance_maps(*args, -3).maps[0],
+    'raw': lambda: class_token[0, 1],
+  }[method]()
+  np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_each_figure_shows_what_it_says(
+  run, photos, mini, tmp_path, monkeypatch
+):
+  drawn = {}
+  for kind in ('overlay', 'layers', 'heads', 'six_steps'):
+    monkeypatch.setattr(
+      figures,
+      f'plot_{kind}',
+      lambda *args, kind=kind: drawn.update({kind: args}),
+    )
+  options = ('--layers=1,0', '--heads=2,0', '--method=raw', '--alpha=0.25')
+  run(mini('mini-vit').path, photos[:1], *options, '--no-faithfulness')
+  with np.load(tmp_path / 'out' / 'photo0' / 'maps.npz') as stored:
+    image, maps = stored['image'], stored['class_token']
+  chosen = maps[[1, 0]][:, [2, 0]]
+  wanted = {
+    'overlay': (image, chosen[1].mean(0)),
+    'layers': (image, chosen.mean(1), [1, 0]),
+    'heads': (image, chosen, [1, 0], [2, 0]),
+    'six_steps': (image, maps[-1]),
+  }
+  for kind, values in wanted.items():
+    *found, path, _, style = drawn[kind]
+    assert path == tmp_path / 'out' / 'photo0' / f'{kind}.png'
+    assert style.alpha == 0.25
+    for each, value in zip(found, values, strict=True):
+      np.testing.assert_allclose(each, value, rtol=1e-5)
+
+
+def test_titles_have_the_prediction_and_the_class_asked_about():
+  values = np.zeros((2, 2), np.float32)
+  seen = Seen('a', np.zeros((4, 4, 3), np.uint8), values, values[None, None])
+  assert writing._title(seen) == ''
+  shares = np.array([0.125, 0.625, 0.25], np.float32)
+  seen = dataclasses.replace(seen, probabilities=shares, class_index=1)
+  assert writing._title(seen) == 'class 1, 62.5%'
+  seen = dataclasses.replace(seen, class_index=0)
+  assert writing._title(seen).splitlines()[1] == 'asked about class 0, 12.5%'
+
+
+def test_images_of_one_name_do_not_meet(run, photos, mini, tmp_path):
+  other = tmp_path / 'photo0.jpg'
+  other.write_bytes(photos[1].read_bytes())
+  run(mini('mini-vit').path, [photos[0], other], '--no-faithfulness')
+  entries = summary_of(tmp_path)['images']
+  assert [each['directory'] for each in entries] == ['photo0', 'photo0-2']
+
+
+def test_weights_without_a_head_have_maps_but_no_prediction(
+  run, photos, tmp_path
+):
+  arrays = parity.make_checkpoint(parity.layout('mini-vit'), 0)
+  path = tmp_path / 'headless.npz'
+  body: Any = {k: v for k, v in arrays.items() if k[:5] != 'head/'}
+  np.savez(path, **body)
+  assert run(path, photos[:1]) == (0, '')
+  (entry,) = summary_of(tmp_path)['images']
+  assert entry['prediction'] is entry['class'] is entry['faithfulness'] is None
+  status, err = run(path, photos[:1], '--method=relevance')
+  assert status == 2 and 'num_classes=None' in err
+
+
+# --- Mistakes ----------------------------------------------------------------
+
+
+def test_bad_image_is_told_at_the_end_and_the_rest_goes_on(
+  run, photos, mini, tmp_path
+):
+  photos[1].write_bytes(photos[1].read_bytes()[:99])
+  names = [*photos, tmp_path / 'none.png']
+  path = mini('mini-vit').path
+  status, err = run(path, names, '--batch=2', '--no-faithfulness')
+  assert status == 1
+  assert err.count('error: ') == 2 and len(err.splitlines()) == 2
+  found = summary_of(tmp_path)
+  assert [each['directory'] for each in found['images']] == ['photo0', 'photo2']
+  assert list(found['failed']) == [str(photos[1]), str(names[-1])]
+
+
+@pytest.mark.parametrize(
+  ('name', 'option', 'text'),
+  [
+    ('mini-mixer', '--method=raw', 'has no attention to look at: a Mixer'),
+    ('mini-vit', '--layers=99', 'no layer 99: valid are 0 to'),
+    ('mini-vit', '--heads=0,99', 'no head 99: valid are 0 to'),
+    ('mini-vit', '--class=99', 'no class 99: valid are 0 to'),
+    ('mini-vit', '--colormap=nonesuch', "Unknown colormap 'nonesuch'"),
+    ('mini-vit', '--alpha=2', 'alpha 2.0 is not in'),
+    ('mini-vit', '--batch=0', 'batch 0 is not positive'),
+  ],
+)
+def test_mistake_is_one_message(
+  run, photos, checkpoint_file, tmp_path, name, option, text
+):
+  status, err = run(checkpoint_file(name), photos, option)
+  assert status == 2
+  assert err.startswith('error: ') and text in err
+  assert len(err.splitlines()) == 1
+  assert not (tmp_path / 'out').exists()
+
+
+def test_out_that_is_a_file_is_told(run, photos, checkpoint_file, tmp_path):
+  (tmp_path / 'out').touch()
+  status, err = run(checkpoint_file('mini-vit'), photos)
+  assert status == 2 and 'can not be written' in err
