@@ -48,6 +48,8 @@ _TEST = [
   'pytest>=9.2,<10',
   'safetensors>=0.8.0,<0.9',  # That others can read what we write.
 ]
+# Drives the Chromium of the system, in which the pages are tried.
+_BROWSER = ['selenium>=4.51,<5']
 _LINT = [
   'pre-commit>=4.7,<5',
   'pyright[nodejs]==1.1.414',  # Each release finds something new.
@@ -62,6 +64,7 @@ setup(
   license_files=['LICENSE'],
   # `configs` and `scripts` are used from the checkout.
   packages=find_packages(include=['vit_jax', 'vit_jax.*']),
+  package_data={'vit_jax.attention_report.explorer': ['page.*', '*.js']},
   python_requires='>=3.11',
   install_requires=_CORE,
   extras_require={
@@ -72,6 +75,7 @@ setup(
     # Weights in private buckets, with the user's credentials.
     'gcs': ['gcsfs>=2026.10.1,<2027'],
     'test': _TEST,
-    'dev': _TEST + _LINT,
+    'browser': _BROWSER,
+    'dev': _TEST + _BROWSER + _LINT,
   },
 )

@@ -5,18 +5,23 @@ r"""Draws what a Vision Transformer looks at, as figures for a report.
   python scripts/attention_figures.py --checkpoint ViT-B_16.npz \
     --images cat.jpg https://example.org/dog.png --out figures/ \
     --method relevance --layers all --heads 0,3 --format pdf
+  python scripts/attention_figures.py --checkpoint ViT-B_16.npz \
+    --images cat.jpg --html cat.html
 
 Every image gets a directory with an overlay, a row of layers, a grid of layers
 and heads, the six steps of the small-ViT tutorial, and the maps as maps.npz;
-beside them are contact sheets and a summary.json. Exit status 1 says that some
+beside them are contact sheets and a summary.json. --html writes one page to
+explore every layer and head with, patch by patch. Exit status 1 says that some
 images could not be used.
 """
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 
 from vit_jax import errors
+from vit_jax.attention import HEAD_FUSIONS
 from vit_jax.attention_report import METHODS, Settings, write_report
 from vit_jax.data.images import FITS
 
@@ -24,17 +29,23 @@ from vit_jax.data.images import FITS
 def main() -> int:
   """Returns the exit status."""
   args = vars(_parser().parse_args())
-  checkpoint, names, out = (
-    args.pop(key) for key in ('checkpoint', 'images', 'out')
+  checkpoint, names, out, html = (
+    args.pop(key) for key in ('checkpoint', 'images', 'out', 'html')
   )
   try:
-    failed = write_report(checkpoint, names, out, Settings(**args))
+    report = write_report(checkpoint, names, out, Settings(**args), html=html)
   except errors.UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  for text in failed.values():
+  for text in report.failed.values():
     print(f'error: {text}', file=sys.stderr)
-  return 1 if failed else 0
+  if report.left_out:
+    print(
+      f'{html} had no room for {len(report.left_out)} of the images, from '
+      f'{report.left_out[0]} on. Make another page of those.',
+      file=sys.stderr,
+    )
+  return 1 if report.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,15 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  default = {each.name: each.default for each in dataclasses.fields(Settings)}
-
-  def option(name: str, text: str, **kwargs) -> None:
-    value = default[kwargs.get('dest', name)]
-    shown = '' if value in (None, '') else f' (default: {value})'
-    parser.add_argument(
-      f'--{name}', default=value, help=text.replace('%', '%%') + shown, **kwargs
-    )
-
   parser.add_argument(
     '--checkpoint',
     required=True,
@@ -66,17 +68,51 @@ def _parser() -> argparse.ArgumentParser:
     metavar='FILE|URL|DIR',
     help='what to look at; of a directory, the images in it',
   )
-  parser.add_argument('--out', required=True, metavar='DIR', help='where to')
+  parser.add_argument(
+    '--out', metavar='DIR', help='directory of figures, maps and summary'
+  )
+  parser.add_argument(
+    '--html', metavar='FILE', help='a page to explore the attention with'
+  )
+  default = {each.name: each.default for each in dataclasses.fields(Settings)}
+
+  def option(name: str, text: str, **kwargs) -> None:
+    value = default[kwargs.get('dest', name)]
+    shown = '' if value in (None, '') else f' (default: {value})'
+    parser.add_argument(
+      f'--{name}', default=value, help=text.replace('%', '%%') + shown, **kwargs
+    )
+
+  _add_maps(option)
+  _add_looks(option)
+  _add_model(option)
+  return parser
+
+
+def _add_maps(option: Callable[..., None]) -> None:
   option('method', 'of the overlay', choices=list(METHODS))
   option('layers', 'all, or any of first, middle, last, 0, 1, ... by commas')
   option('heads', 'mean, all, or numbers by commas')
   option(
     'class',
-    'number of the class to ask about; by default the predicted one',
-    dest='class_index',
-    type=int,
-    metavar='N',
+    'to ask about, by its number or name; by default the predicted one',
+    dest='class_asked',
+    metavar='CLASS',
   )
+  option('head_fusion', 'of rollouts', choices=list(HEAD_FUSIONS))
+  option(
+    'discard_ratio',
+    'of rollouts: share of the smallest weights that are left out, 0 to 1',
+    type=float,
+  )
+  option(
+    'faithfulness',
+    'measure deletion and insertion areas, in 42 forward passes of each image',
+    action=argparse.BooleanOptionalAction,
+  )
+
+
+def _add_looks(option: Callable[..., None]) -> None:
   option(
     'fit',
     "how an image becomes the model's size: crop its middle, squash it, or pad "
@@ -87,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
   option('alpha', "share of the map's colour in overlays, 0 to 1", type=float)
   option('colormap', 'a name of matplotlib')
   option('dpi', 'pixels per inch', type=int)
+  option('note', 'text below every figure, such as "random weights"')
+
+
+def _add_model(option: Callable[..., None]) -> None:
   option('batch', 'images at a time', type=int, metavar='N')
   option(
     'image_size',
@@ -101,13 +141,6 @@ def _parser() -> argparse.ArgumentParser:
     type=int,
     metavar='N',
   )
-  option('note', 'text below every figure, such as "random weights"')
-  option(
-    'faithfulness',
-    'measure deletion and insertion areas, in 42 forward passes of each image',
-    action=argparse.BooleanOptionalAction,
-  )
-  return parser
 
 
 if __name__ == '__main__':

@@ -1,21 +1,29 @@
 """What `scripts/attention_figures.py` writes, and what it says of mistakes."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+import shutil
 import sys
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pages
 import parity
 import PIL.Image
 import pytest
 
 from scripts import attention_figures
 from vit_jax import attention, attention_report, errors, figures
-from vit_jax.attention_report import parse_heads, parse_layers, writing
-from vit_jax.attention_report.looking import Seen
+from vit_jax.attention_report import (
+  drawing,
+  explorer,
+  parse_heads,
+  parse_layers,
+)
+from vit_jax.attention_report.looking import Run, Seen
 from vit_jax.data import augment, images
 
 
@@ -23,14 +31,14 @@ from vit_jax.data import augment, images
 def run(monkeypatch, capsys, tmp_path):
   """Gives (checkpoint, images, options) -> (exit status, standard error)."""
 
-  def call(checkpoint, names, *options):
+  def call(checkpoint, names, *options, out=True):
     monkeypatch.setattr(
       sys,
       'argv',
       [
         'attention_figures.py',
         f'--checkpoint={checkpoint}',
-        f'--out={tmp_path / "out"}',
+        *([f'--out={tmp_path / "out"}'] if out else []),
         '--dpi=20',
         *options,
         '--images',
@@ -185,15 +193,25 @@ def test_each_figure_shows_what_it_says(
       np.testing.assert_allclose(each, value, rtol=1e-5)
 
 
-def test_titles_have_the_prediction_and_the_class_asked_about():
+@pytest.mark.parametrize(
+  ('names', 'top', 'asked'),
+  [
+    (None, 'class 1, 62.5%', 'asked about class 0, 12.5%'),
+    (['cat', 'dog', '2'], 'dog, 62.5%', 'asked about cat, 12.5%'),
+  ],
+)
+def test_titles_have_the_prediction_and_the_class_asked_about(
+  names, top, asked
+):
+  run: Any = Run(*[None] * 6, names, None, attention_report.Settings())  # pyright: ignore[reportArgumentType]
   values = np.zeros((2, 2), np.float32)
   seen = Seen('a', np.zeros((4, 4, 3), np.uint8), values, values[None, None])
-  assert writing._title(seen) == ''
+  assert drawing.title_of(run, seen) == ''
   shares = np.array([0.125, 0.625, 0.25], np.float32)
   seen = dataclasses.replace(seen, probabilities=shares, class_index=1)
-  assert writing._title(seen) == 'class 1, 62.5%'
+  assert drawing.title_of(run, seen) == top
   seen = dataclasses.replace(seen, class_index=0)
-  assert writing._title(seen).splitlines()[1] == 'asked about class 0, 12.5%'
+  assert drawing.title_of(run, seen).splitlines() == [top, asked]
 
 
 def test_images_of_one_name_do_not_meet(run, photos, mini, tmp_path):
@@ -216,6 +234,112 @@ def test_weights_without_a_head_have_maps_but_no_prediction(
   assert entry['prediction'] is entry['class'] is entry['faithfulness'] is None
   status, err = run(path, photos[:1], '--method=relevance')
   assert status == 2 and 'num_classes=None' in err
+
+
+# --- The page ----------------------------------------------------------------
+
+
+def test_page_alone(run, photos, mini, tmp_path):
+  case = mini('mini-vit')
+  path = tmp_path / 'new' / 'page.html'
+  options = ('--head_fusion=max', '--colormap=gray', '--note=random weights')
+  status = run(case.path, photos, f'--html={path}', *options, out=False)
+  assert status == (0, '')
+  assert not (tmp_path / 'out').exists()
+  settings = pages.settings_of(path)
+  assert str(case.path) in settings['title']
+  assert settings['headFusion'] == 'max'
+  assert settings['note'] == 'random weights'
+  names = [each['name'] for each in settings['images']]
+  assert names == [str(photo) for photo in photos]
+  image = images.fit_image(
+    images.read_image(names[1]), (case.image_size, case.image_size)
+  )
+  batch = augment.normalize(jnp.asarray(image[None]))
+  wanted = attention.attention_weights(case.model, case.params, batch)[:, 0]
+  rolled = attention.layer_rollouts(wanted, 'max')
+  found, _ = pages.weights_of(path, 1)
+  largest = found.max(-1, keepdims=True)
+  assert (
+    np.abs(found[:, :-1] - wanted[..., 1:]) / largest[:, :-1]
+  ).max() < 5e-3
+  assert (np.abs(found[:, -1] - rolled[..., 1:]) / largest[:, -1]).max() < 5e-3
+  top = int(case.apply(case.params, batch)[0].argmax())
+  assert settings['images'][1]['title'].startswith(f'class {top}, ')
+
+
+def test_page_beside_figures_has_what_there_is_room_for(
+  run, photos, mini, tmp_path, monkeypatch
+):
+  case = mini('mini-vit')
+  grid = case.model.grid((case.image_size, case.image_size))
+  patches = grid[0] * grid[1]
+  one = explorer.packing.packed_size(
+    case.model.num_layers, case.model.num_heads, patches + 1, patches
+  )
+  small_page = functools.partial(explorer.Page, max_bytes=2 * one + 1)
+  monkeypatch.setattr(explorer, 'Page', small_page)
+  path = tmp_path / 'page.html'
+  status, err = run(case.path, photos, f'--html={path}', '--no-faithfulness')
+  assert status == 0
+  assert f'no room for 1 of the images, from {photos[2]} on' in err
+  settings = pages.settings_of(path)
+  assert len(settings['images']) == 2 and settings['numLeftOut'] == 1
+  assert len(summary_of(tmp_path)['images']) == 3
+
+
+def test_nothing_to_write_and_nowhere_to(run, photos, mini, tmp_path):
+  path = mini('mini-vit').path
+  status, err = run(path, photos, out=False)
+  assert status == 2 and 'nothing to write. Give --out DIR' in err
+  status, err = run(path, photos, f'--html={tmp_path}', out=False)
+  assert status == 2 and f'{tmp_path} is a directory' in err
+  (tmp_path / 'file').touch()
+  status, err = run(path, photos, f'--html={tmp_path}/file/a.html', out=False)
+  assert status == 2 and 'can not be written' in err
+
+
+# --- Class names -------------------------------------------------------------
+
+
+@pytest.fixture
+def run_directory(tmp_path, mini):
+  """A run's directory with the weights of mini-vit and names of its classes."""
+  case = mini('mini-vit')
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  shutil.copy(case.path, folder / 'model.npz')
+  names = [f'animal {i}' for i in range(case.num_classes)]
+  (folder / 'labels.json').write_text(json.dumps(names))
+  return folder
+
+
+def test_names_of_a_run_are_shown_and_can_be_asked_about(
+  run, photos, run_directory, tmp_path
+):
+  run(run_directory, photos[:1], '--class=animal 2', '--no-faithfulness')
+  (entry,) = summary_of(tmp_path)['images']
+  assert entry['class']['class'] == 2
+  assert entry['class']['name'] == 'animal 2'
+  assert entry['prediction']['name'] == f'animal {entry["prediction"]["class"]}'
+  status, err = run(run_directory, photos[:1], '--class=animul 2')
+  assert status == 2 and "Did you mean 'animal 2'?" in err
+
+
+@pytest.mark.parametrize('text', ['["one"]', '{"a": 1}', '[1, 2', None])
+def test_labels_that_are_none_are_left_alone(
+  run, photos, run_directory, tmp_path, text
+):
+  labels = run_directory / 'labels.json'
+  if text is None:
+    labels.unlink()
+  else:
+    labels.write_text(text)
+  assert run(run_directory, photos[:1], '--no-faithfulness')[0] == 0
+  (entry,) = summary_of(tmp_path)['images']
+  assert entry['prediction']['name'] is None
+  status, err = run(run_directory, photos[:1], '--class=cat')
+  assert status == 2 and 'without class names, so give a number from 0' in err
 
 
 # --- Mistakes ----------------------------------------------------------------

@@ -65,6 +65,14 @@ def test_defaults():
   np.testing.assert_allclose(attention.rollout(weights), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize('options', [('mean', 0.0), ('max', 0.37)])
+def test_rollout_of_every_layer(options):
+  weights = random_weights(3, 5, 11, 11)
+  found = attention.layer_rollouts(weights, *options)
+  wanted = [rollout(weights[: i + 1], *options, 0, True) for i in range(3)]
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
 def test_start_layer_from_the_end():
   weights = random_weights(3, 5, 11, 11)
   found = attention.rollout(weights, start_layer=-1)

@@ -122,6 +122,25 @@ class Workdir:
       )
 
 
+def read_labels(path: str | os.PathLike) -> list[str] | None:
+  """Returns the class names of the run that a file or directory belongs to.
+
+  Args:
+    path: a run's directory, or its `model.npz`.
+
+  Returns:
+    They are in the order of the logits; None where there are none to be read.
+  """
+  path = pathlib.Path(path)
+  labels = Workdir(path if path.is_dir() else path.parent).labels
+  try:
+    found = json.loads(labels.read_text(encoding='utf-8'))
+  except (OSError, ValueError):  # Names are an addition: nothing fails.
+    return None
+  valid = isinstance(found, list) and all(isinstance(x, str) for x in found)
+  return found if valid else None
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a file that is there whole or not at all."""
   partial = path.with_name(path.name + '.partial')

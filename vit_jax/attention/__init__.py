@@ -37,6 +37,7 @@ from vit_jax.attention.maps import (
 )
 from vit_jax.attention.rollouts import (
   HEAD_FUSIONS,
+  layer_rollouts,
   rollout,
   rollout_batch,
   rollout_maps,
@@ -64,6 +65,7 @@ __all__ = [
   'filter_components',
   'grad_rollout',
   'grad_rollout_maps',
+  'layer_rollouts',
   'mean_attention_distance',
   'patch_map',
   'position_similarity',

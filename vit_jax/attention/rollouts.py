@@ -67,6 +67,32 @@ def rollout(
   return _rollout(weights, head_fusion, discard_ratio, start_layer, class_token)
 
 
+def layer_rollouts(
+  weights: Float[Array, 'layers heads tokens tokens'],
+  head_fusion: str = 'mean',
+  discard_ratio: float = 0.0,
+  *,
+  class_token: bool = True,
+) -> Float[jax.Array, 'layers tokens tokens']:
+  """Returns how much of each input token is in each token of every layer.
+
+  Args:
+    weights: [layers, heads, tokens, tokens] of one image, rows summing to one.
+    head_fusion: as of `rollout`.
+    discard_ratio: as of `rollout`.
+    class_token: as of `rollout`.
+
+  Returns:
+    float32 [layers, tokens, tokens]; [i] is `rollout(weights[:i + 1])`.
+
+  Raises:
+    ConfigError: an unknown head fusion, or a ratio outside [0, 1).
+  """
+  weights = jnp.asarray(weights)
+  _check(head_fusion, discard_ratio, 0, len(weights))
+  return _layer_rollouts(weights, head_fusion, discard_ratio, class_token)
+
+
 def rollout_batch(
   weights: Float[Array, 'layers batch heads tokens tokens'],
   head_fusion: str = 'mean',
@@ -144,13 +170,28 @@ def _fuse(weights, head_fusion, discard_ratio, class_token):
   return discard(fused, discard_ratio, class_token)
 
 
+def _products(weights, head_fusion, discard_ratio, class_token):
+  """Yields the product up to and with each layer, from the first up."""
+  rolled = None
+  for layer in weights:
+    fused = _fuse(layer, head_fusion, discard_ratio, class_token)
+    rolled = multiply(rolled, fused)
+    yield rolled
+
+
 @jax.jit(static_argnums=(1, 2, 3, 4))
 def _rollout(weights, head_fusion, discard_ratio, start_layer, class_token):
-  rolled = None
-  for layer in range(start_layer, len(weights)):
-    fused = _fuse(weights[layer], head_fusion, discard_ratio, class_token)
-    rolled = multiply(rolled, fused)
+  *_, rolled = _products(
+    weights[start_layer:], head_fusion, discard_ratio, class_token
+  )
   return rolled
+
+
+@jax.jit(static_argnums=(1, 2, 3))
+def _layer_rollouts(weights, head_fusion, discard_ratio, class_token):
+  return jnp.stack(
+    [*_products(weights, head_fusion, discard_ratio, class_token)]
+  )
 
 
 @jax.jit(static_argnums=(0, 3, 4, 5))

@@ -1,11 +1,20 @@
-"""Figures, maps and a summary of what a model looks at in many images."""
+"""Figures, maps, a summary and a page of what a model looks at in images."""
 
+from vit_jax.attention_report.explorer import Page
 from vit_jax.attention_report.looking import METHODS
 from vit_jax.attention_report.settings import (
   Settings,
   parse_heads,
   parse_layers,
 )
-from vit_jax.attention_report.writing import write_report
+from vit_jax.attention_report.writing import Report, write_report
 
-__all__ = ['METHODS', 'Settings', 'parse_heads', 'parse_layers', 'write_report']
+__all__ = [
+  'METHODS',
+  'Page',
+  'Report',
+  'Settings',
+  'parse_heads',
+  'parse_layers',
+  'write_report',
+]

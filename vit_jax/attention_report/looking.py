@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import attention, checkpoints, errors, models
+from vit_jax import attention, checkpoints, errors, models, workdir
 from vit_jax.attention.classes import checked_classes
 from vit_jax.attention.weights import check_model
 from vit_jax.attention_report.settings import (
   Settings,
+  parse_class,
   parse_heads,
   parse_layers,
 )
@@ -31,12 +32,26 @@ class Run:
   size: tuple[int, int]
   layers: list[int]
   heads: list[int] | None  # None is the mean of all.
+  class_names: list[str] | None
+  class_index: int | None  # That is asked about; None is the predicted one.
   settings: Settings
 
   @property
   def shown_heads(self) -> list[int]:
     """All heads where the mean is asked for."""
     return self.heads or list(range(self.model.num_heads))
+
+  @property
+  def model_name(self) -> str:
+    """Returns the models that the weights fit, or the one they come near."""
+    if not self.found.models:
+      return f'a model like {self.found.nearest_model}'
+    return ' or '.join(self.found.models)
+
+  def class_name(self, index: int) -> str:
+    """Returns what to call a class: by its number if nothing else is known."""
+    name = self.class_names[index] if self.class_names else str(index)
+    return f'class {index}' if name == str(index) else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +66,13 @@ class Seen:
   probabilities: np.ndarray | None = None  # [num_classes].
   class_index: int | None = None  # That is asked about.
   areas: dict[str, float] | None = None
+
+  @property
+  def top(self) -> int | None:
+    """Returns the class that is predicted."""
+    if self.probabilities is None:
+      return None
+    return int(self.probabilities.argmax())
 
 
 def load(checkpoint: str, settings: Settings) -> Run:
@@ -80,8 +102,7 @@ def load(checkpoint: str, settings: Settings) -> Run:
   check_model(model)
   layers = parse_layers(settings.layers, model.num_layers)
   heads = parse_heads(settings.heads, model.num_heads)
-  if settings.class_index is not None or settings.method in _OF_A_CLASS:
-    checked_classes(model, 1, settings.class_index)
+  class_names, class_index = _classes(model, path, settings)
   side = settings.image_size
   size = (side, side) if side else found.image_size
   if size is None:
@@ -90,21 +111,48 @@ def load(checkpoint: str, settings: Settings) -> Run:
       'Give --image_size.'
     )
   params = checkpoints.load_pretrained(path, model, size, fresh_head=False)
-  return Run(found, model, params, size, layers, heads, settings)
+  return Run(
+    found, model, params, size, layers, heads, class_names, class_index,
+    settings,
+  )  # fmt: skip
+
+
+def _classes(
+  model: Any, path: str, settings: Settings
+) -> tuple[list[str] | None, int | None]:
+  """Returns the names of the classes and the index of the one asked about."""
+  if settings.class_asked is not None or settings.method in _OF_A_CLASS:
+    checked_classes(model, 1, None)
+  if model.num_classes is None:
+    return None, None
+  names = workdir.read_labels(path)
+  if names and len(names) != model.num_classes:
+    names = None  # They are of other weights.
+  if settings.class_asked is None:
+    return names, None
+  return names, parse_class(settings.class_asked, model.num_classes, names)
 
 
 def _rollout(run: Run, batch: jax.Array, _: np.ndarray):
-  return attention.rollout_maps(run.model, run.params, batch).maps
+  return attention.rollout_maps(
+    run.model,
+    run.params,
+    batch,
+    run.settings.head_fusion,
+    run.settings.discard_ratio,
+  ).maps
 
 
 def _grad_rollout(run: Run, batch: jax.Array, _: np.ndarray):
-  chosen = run.settings.class_index
-  return attention.grad_rollout_maps(run.model, run.params, batch, chosen).maps
+  return attention.grad_rollout_maps(
+    run.model, run.params, batch, run.class_index, run.settings.discard_ratio
+  ).maps
 
 
 def _relevance(run: Run, batch: jax.Array, _: np.ndarray):
-  chosen = run.settings.class_index
-  return attention.relevance_maps(run.model, run.params, batch, chosen).maps
+  return attention.relevance_maps(
+    run.model, run.params, batch, run.class_index
+  ).maps
 
 
 def _raw(run: Run, _: jax.Array, class_token: np.ndarray):
@@ -143,8 +191,8 @@ def look(run: Run, names: list[str], pixels: np.ndarray) -> list[Seen]:
     return seen
   probabilities = np.asarray(jax.nn.softmax(logits))
   classes = probabilities.argmax(-1)
-  if run.settings.class_index is not None:
-    classes[:] = run.settings.class_index % run.found.num_classes
+  if run.class_index is not None:
+    classes[:] = run.class_index
   areas = [None] * len(names)
   if run.settings.faithfulness:
     curves = attention.faithfulness_curves(

@@ -1,6 +1,7 @@
 """What a report shows, and which layers and heads the user's words mean."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from vit_jax import errors
 from vit_jax.attention.maps import check_index
@@ -14,7 +15,10 @@ class Settings:
     method: a key of `METHODS`.
     layers: 'all', or any of 'first', 'middle', 'last' and numbers, by commas.
     heads: 'mean', 'all', or numbers, by commas.
-    class_index: the class that is asked about; None for the predicted one.
+    class_asked: the class that is asked about, its number or its name; None for
+      the predicted one.
+    head_fusion: of rollouts: 'mean', 'max' or 'min'.
+    discard_ratio: of rollouts: share of the weights left out, in [0, 1).
     fit: a key of `data.images.FITS`.
     format: of the figures: 'png', 'pdf' or 'svg'.
     alpha: share of the map's colour in an overlay.
@@ -31,7 +35,9 @@ class Settings:
   method: str = 'rollout'
   layers: str = 'first,middle,last'
   heads: str = 'mean'
-  class_index: int | None = None
+  class_asked: str | int | None = None
+  head_fusion: str = 'mean'
+  discard_ratio: float = 0.0
   fit: str = 'crop'
   format: str = 'png'
   alpha: float = 0.6
@@ -75,6 +81,35 @@ def parse_heads(text: str, num_heads: int) -> list[int] | None:
   if text == 'all':
     return list(range(num_heads))
   return _indices('head', text, num_heads, {})
+
+
+def parse_class(
+  asked: str | int, num_classes: int, names: Sequence[str] | None
+) -> int:
+  """Returns the class that a number or a name means, counted from 0.
+
+  Args:
+    asked: as of `Settings`; negative numbers count from the end.
+    num_classes: of the model.
+    names: of the classes, where they are known.
+
+  Raises:
+    ConfigError: there is no such class.
+  """
+  if names and str(asked) in names:
+    return names.index(str(asked))
+  try:
+    index = int(asked)
+  except ValueError as error:
+    if names:
+      text = errors.unknown_name('class', str(asked), names)
+    else:
+      text = (
+        f'{asked!r} is no class: these weights come without class names, so '
+        f'give a number from 0 to {num_classes - 1}.'
+      )
+    raise errors.ConfigError(text) from error
+  return check_index('class', index, num_classes)
 
 
 def _indices(

@@ -9,22 +9,37 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax import attention, errors, progress
-from vit_jax.attention_report import looking
+from vit_jax import errors, figures, progress
+from vit_jax.attention.products import check_ratio
+from vit_jax.attention.rollouts import HEAD_FUSIONS
+from vit_jax.attention_report import drawing, explorer, looking
 from vit_jax.attention_report.looking import METHODS, Run, Seen
 from vit_jax.attention_report.settings import Settings
 from vit_jax.data import images
 
-_PER_SHEET = 48
+
+@dataclasses.dataclass
+class Report:
+  """What could not be done.
+
+  Attributes:
+    failed: by their names, what is wrong with images that could not be used.
+    left_out: names of images that had no room on the page.
+  """
+
+  failed: dict[str, str] = dataclasses.field(default_factory=dict)
+  left_out: list[str] = dataclasses.field(default_factory=list)
 
 
 def write_report(
   checkpoint: str,
   names: Sequence[str],
-  out: str | os.PathLike,
+  out: str | os.PathLike | None = None,
   settings: Settings | None = None,
-) -> dict[str, str]:
-  """Writes figures and maps of each image, contact sheets and a summary.
+  *,
+  html: str | os.PathLike | None = None,
+) -> Report:
+  """Writes figures and maps of each image, sheets, a summary, and a page.
 
   In `out`, each image gets a directory of its own with `overlay`, `layers`,
   `heads` and `six_steps`, and `maps.npz`: 'map' is float32 [rows, columns] of
@@ -35,57 +50,87 @@ def write_report(
   Args:
     checkpoint: a weight file, a run directory, a name or an address.
     names: files, directories and addresses of images.
-    out: directory, which is made if need be.
+    out: directory, which is made if need be; None for the page alone.
     settings: what is drawn, and how.
+    html: file of a page to explore the attention with; None for no page.
 
   Returns:
-    By their names, what is wrong with the images that could not be used.
+    What could not be done.
 
   Raises:
-    UserError: settings or weights that can't be used, or no images at all.
+    UserError: settings or weights that can't be used, nothing to write, or no
+      images at all.
   """
   settings = settings or Settings()
   _check(settings)
+  if out is None and html is None:
+    raise errors.ConfigError(
+      'There is nothing to write. Give --out DIR for figures, --html FILE for '
+      'a page, or both.'
+    )
   found = images.find_images(names)
+  if out is None:  # The page has no place for it.
+    settings = dataclasses.replace(settings, faithfulness=False)
   run = looking.load(checkpoint, settings)
-  failed: dict[str, str] = {}
+  page = None if html is None else _new_page(run, checkpoint)
+  report = Report()
   try:
-    _write_all(run, found, pathlib.Path(out), failed)
+    if html is not None:
+      _make_room(html)
+    _write_all(
+      run, found, None if out is None else pathlib.Path(out), page, report
+    )
+    if page and html and page.num_images:
+      page.write(html, len(report.left_out))
   except errors.UserError:
     raise
   except OSError as error:
     raise errors.ConfigError(
-      f'{error.filename or out}: can not be written ({error.strerror}). Choose '
-      'another --out.'
+      f'{error.filename or out or html}: can not be written '
+      f'({error.strerror}). Choose another place.'
     ) from error
-  return failed
+  return report
 
 
 def _write_all(
-  run: Run, names: list[str], out: pathlib.Path, failed: dict[str, str]
+  run: Run,
+  names: list[str],
+  out: pathlib.Path | None,
+  page: explorer.Page | None,
+  report: Report,
 ) -> None:
+  if out:
+    out.mkdir(parents=True, exist_ok=True)
   entries: list[dict[str, Any]] = []
-  out.mkdir(parents=True, exist_ok=True)
-  sheets = _Sheets(out, run)
+  sheets = drawing.Sheets(run, out) if out else None
+  num_done = 0
   with progress.Progress(len(names), 0, 1) as shown:
-    for batch_names, pixels in looking.batches(names, run, failed):
+    shown.update(0, {})  # From here on it measures the speed.
+    for batch_names, pixels in looking.batches(names, run, report.failed):
       for seen in looking.look(run, batch_names, pixels):
-        folder = _new_folder(out, seen.name, entries)
-        entries.append(_write_image(run, seen, folder))
-        sheets.add(seen)
-        shown.update(len(entries) + len(failed), {})
-    sheets.finish()
-  _write_summary(run, entries, failed, out / 'summary.json')
+        if out and sheets:
+          folder = _new_folder(out, seen.name, entries)
+          entries.append(_write_image(run, seen, folder))
+          sheets.add(seen)
+        if page and not page.add(
+          seen.image, seen.name, drawing.title_of(run, seen)
+        ):
+          report.left_out.append(seen.name)
+        num_done += 1
+        shown.update(num_done + len(report.failed), {})
+    if sheets:
+      sheets.finish()
+  if out:
+    _write_summary(run, entries, report.failed, out / 'summary.json')
 
 
 def _check(settings: Settings) -> None:
   """Raises ConfigError for what needs no model to be seen as wrong."""
-  from vit_jax import figures  # matplotlib takes a second to import.
-
   for kind, valid in {
     'method': tuple(METHODS),
     'fit': tuple(images.FITS),
     'format': figures.FORMATS,
+    'head_fusion': tuple(HEAD_FUSIONS),
   }.items():
     if getattr(settings, kind) not in valid:
       raise errors.ConfigError(
@@ -95,19 +140,32 @@ def _check(settings: Settings) -> None:
     value = getattr(settings, kind)
     if value is not None and value < 1:
       raise errors.ConfigError(f'{kind} {value} is not positive.')
-  _style(settings)
+  check_ratio(settings.discard_ratio)
+  drawing.style_of(settings)
 
 
-def _style(settings: Settings, model: Any = None):
-  from vit_jax import figures
-
-  return figures.Style(
-    alpha=settings.alpha,
-    colormap=settings.colormap,
-    dpi=settings.dpi,
-    token_size=attention.token_size(model) if model else None,
-    note=settings.note,
+def _new_page(run: Run, checkpoint: str) -> explorer.Page:
+  page = explorer.Page(
+    run.model,
+    run.params,
+    drawing.style_of(run.settings, run.model),
+    title=f'Attention of {run.model_name}: {checkpoint}',
+    head_fusion=run.settings.head_fusion,
+    discard_ratio=run.settings.discard_ratio,
   )
+  page.check(run.size)
+  return page
+
+
+def _make_room(html: str | os.PathLike) -> None:
+  """Makes the directory of a page, before the work that the page is to hold."""
+  path = pathlib.Path(html)
+  if path.is_dir():
+    raise errors.ConfigError(
+      f'{path} is a directory. Give the name of a file: --html '
+      f'{path / "attention.html"}'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _new_folder(
@@ -126,45 +184,8 @@ def _new_folder(
 
 
 def _write_image(run: Run, seen: Seen, folder: pathlib.Path) -> dict[str, Any]:
-  from vit_jax import figures
-
-  style, suffix = _style(run.settings, run.model), run.settings.format
-  title = _title(seen)
-  chosen = seen.class_token[run.layers][:, run.shown_heads]
-  heads = 'all heads'
-  if len(run.shown_heads) < run.model.num_heads:
-    heads = f'heads {", ".join(map(str, run.shown_heads))}'
-  figures.plot_overlay(
-    seen.image,
-    seen.values,
-    folder / f'overlay.{suffix}',
-    f'{title}\n{run.settings.method}' if title else run.settings.method,
-    style,
-  )
-  figures.plot_layers(
-    seen.image,
-    chosen.mean(axis=1),
-    run.layers,
-    folder / f'layers.{suffix}',
-    f'attention, mean of {heads}',
-    style,
-  )
-  figures.plot_heads(
-    seen.image,
-    chosen,
-    run.layers,
-    run.shown_heads,
-    folder / f'heads.{suffix}',
-    'attention of layers and heads',
-    style,
-  )
-  figures.plot_six_steps(
-    seen.image,
-    seen.class_token[-1],
-    folder / f'six_steps.{suffix}',
-    f'attention of layer {run.model.num_layers - 1}',
-    style,
-  )
+  """Draws an image and writes its maps; returns what the summary says of it."""
+  drawing.draw_image(run, seen, folder)
   np.savez_compressed(
     folder / 'maps.npz',
     map=np.asarray(seen.values, np.float32),
@@ -174,71 +195,20 @@ def _write_image(run: Run, seen: Seen, folder: pathlib.Path) -> dict[str, Any]:
   return {
     'image': seen.name,
     'directory': folder.name,
-    'prediction': _prediction(seen),
-    'class': None
-    if seen.class_index is None or seen.probabilities is None
-    else _class(seen.probabilities, seen.class_index),
+    'prediction': _class(run, seen, seen.top),
+    'class': _class(run, seen, seen.class_index),
     'faithfulness': seen.areas,
   }
 
 
-class _Sheets:
-  """Contact sheets, each drawn as soon as it is full."""
-
-  def __init__(self, out: pathlib.Path, run: Run):
-    self._out, self._run = out, run
-    self._seen: list[Seen] = []
-    self._number = 0
-
-  def add(self, seen: Seen) -> None:
-    self._seen.append(seen)
-    if len(self._seen) == _PER_SHEET:
-      self._draw()
-
-  def finish(self) -> None:
-    if len(self._seen) > 1 or (self._seen and self._number):
-      self._draw()
-
-  def _draw(self) -> None:
-    from vit_jax import figures
-
-    self._number += 1
-    settings = self._run.settings
-    number = f'_{self._number}' if self._number > 1 else ''
-    figures.plot_contact_sheet(
-      [seen.image for seen in self._seen],
-      [seen.values for seen in self._seen],
-      [
-        f'{pathlib.PurePath(seen.name).name}\n{_title(seen)}'
-        for seen in self._seen
-      ],
-      self._out / f'contact_sheet{number}.{settings.format}',
-      settings.method,
-      _style(settings, self._run.model),
-    )
-    self._seen = []
-
-
-def _class(probabilities: np.ndarray, index: int) -> dict[str, Any]:
-  return {'class': index, 'probability': float(probabilities[index])}
-
-
-def _prediction(seen: Seen) -> dict[str, Any] | None:
-  if seen.probabilities is None:
+def _class(run: Run, seen: Seen, index: int | None) -> dict[str, Any] | None:
+  if seen.probabilities is None or index is None:
     return None
-  return _class(seen.probabilities, int(seen.probabilities.argmax()))
-
-
-def _title(seen: Seen) -> str:
-  """Returns the top prediction and, if it is another, the class asked about."""
-  top = _prediction(seen)
-  if top is None or seen.probabilities is None:
-    return ''
-  title = f'class {top["class"]}, {top["probability"]:.1%}'
-  if seen.class_index not in (None, top['class']):
-    share = seen.probabilities[seen.class_index]
-    title += f'\nasked about class {seen.class_index}, {share:.1%}'
-  return title
+  return {
+    'class': index,
+    'name': run.class_names[index] if run.class_names else None,
+    'probability': float(seen.probabilities[index]),
+  }
 
 
 def _write_summary(
@@ -251,7 +221,7 @@ def _write_summary(
   summary = {
     'checkpoint': run.found.path,
     'sha256': run.found.sha256,
-    'model': list(run.found.models) or f'like {run.found.nearest_model}',
+    'model': run.model_name,
     'image_size': list(run.size),
     'grid': list(run.model.grid(run.size)),
     'settings': {
