@@ -37,6 +37,9 @@ def main() -> int:
   except errors.UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print('stopped; what was written stays', file=sys.stderr)
+    return 130
   for text in report.failed.values():
     print(f'error: {text}', file=sys.stderr)
   if report.left_out:

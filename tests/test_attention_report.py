@@ -236,6 +236,22 @@ def test_weights_without_a_head_have_maps_but_no_prediction(
   assert status == 2 and 'num_classes=None' in err
 
 
+def test_what_is_done_stays_when_the_user_stops_it(
+  run, photos, mini, tmp_path, monkeypatch
+):
+  draw = drawing.draw_image
+
+  def stop_at_the_second(run, seen, folder):
+    if 'photo1' in seen.name:
+      raise KeyboardInterrupt
+    draw(run, seen, folder)
+
+  monkeypatch.setattr(drawing, 'draw_image', stop_at_the_second)
+  status, err = run(mini('mini-vit').path, photos, '--no-faithfulness')
+  assert status == 130 and 'stopped' in err
+  assert [x['directory'] for x in summary_of(tmp_path)['images']] == ['photo0']
+
+
 # --- The page ----------------------------------------------------------------
 
 

@@ -77,11 +77,12 @@ def write_report(
   try:
     if html is not None:
       _make_room(html)
-    _write_all(
-      run, found, None if out is None else pathlib.Path(out), page, report
-    )
-    if page and html and page.num_images:
-      page.write(html, len(report.left_out))
+    folder = None if out is None else pathlib.Path(out)
+    writer = _Writer(run, folder, page, report)
+    try:
+      _write_all(run, found, writer, report)
+    finally:  # What is done is done, even if the user stops it here.
+      writer.finish(html)
   except errors.UserError:
     raise
   except OSError as error:
@@ -93,35 +94,50 @@ def write_report(
 
 
 def _write_all(
-  run: Run,
-  names: list[str],
-  out: pathlib.Path | None,
-  page: explorer.Page | None,
-  report: Report,
+  run: Run, names: list[str], writer: '_Writer', report: Report
 ) -> None:
-  if out:
-    out.mkdir(parents=True, exist_ok=True)
-  entries: list[dict[str, Any]] = []
-  sheets = drawing.Sheets(run, out) if out else None
   num_done = 0
   with progress.Progress(len(names), 0, 1) as shown:
     shown.update(0, {})  # From here on it measures the speed.
     for batch_names, pixels in looking.batches(names, run, report.failed):
       for seen in looking.look(run, batch_names, pixels):
-        if out and sheets:
-          folder = _new_folder(out, seen.name, entries)
-          entries.append(_write_image(run, seen, folder))
-          sheets.add(seen)
-        if page and not page.add(
-          seen.image, seen.name, drawing.title_of(run, seen)
-        ):
-          report.left_out.append(seen.name)
+        writer.add(seen)
         num_done += 1
         shown.update(num_done + len(report.failed), {})
-    if sheets:
-      sheets.finish()
-  if out:
-    _write_summary(run, entries, report.failed, out / 'summary.json')
+
+
+class _Writer:
+  """Writes each image's part as it comes, and what is of all at the end."""
+
+  def __init__(
+    self,
+    run: Run,
+    out: pathlib.Path | None,
+    page: explorer.Page | None,
+    report: Report,
+  ):
+    self._run, self._out, self._page, self._report = run, out, page, report
+    self._entries: list[dict[str, Any]] = []
+    self._sheets = drawing.Sheets(run, out) if out else None
+    if out:
+      out.mkdir(parents=True, exist_ok=True)
+
+  def add(self, seen: Seen) -> None:
+    if self._out and self._sheets:
+      folder = _new_folder(self._out, seen.name, self._entries)
+      self._entries.append(_write_image(self._run, seen, folder))
+      self._sheets.add(seen)
+    title = drawing.title_of(self._run, seen)
+    if self._page and not self._page.add(seen.image, seen.name, title):
+      self._report.left_out.append(seen.name)
+
+  def finish(self, html: str | os.PathLike | None) -> None:
+    if self._out and self._sheets:
+      self._sheets.finish()
+      path = self._out / 'summary.json'
+      _write_summary(self._run, self._entries, self._report.failed, path)
+    if html and self._page and self._page.num_images:
+      self._page.write(html, len(self._report.left_out))
 
 
 def _check(settings: Settings) -> None:
