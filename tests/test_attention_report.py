@@ -16,13 +16,8 @@ import PIL.Image
 import pytest
 
 from scripts import attention_figures
-from vit_jax import attention, attention_report, errors, figures
-from vit_jax.attention_report import (
-  drawing,
-  explorer,
-  parse_heads,
-  parse_layers,
-)
+from vit_jax import attention, attention_report, figures
+from vit_jax.attention_report import drawing, explorer
 from vit_jax.attention_report.looking import Run, Seen
 from vit_jax.data import augment, images
 
@@ -65,43 +60,6 @@ def photos(tmp_path) -> list[pathlib.Path]:
 
 def summary_of(tmp_path):
   return json.loads((tmp_path / 'out' / 'summary.json').read_text())
-
-
-# --- Layers and heads --------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-  ('text', 'layers'),
-  [
-    ('first,middle,last', [0, 3, 5]),
-    ('all', [0, 1, 2, 3, 4, 5]),
-    ('5, 0,-1', [5, 0]),
-    ('last', [5]),
-  ],
-)
-def test_layers(text, layers):
-  assert parse_layers(text, 6) == layers
-
-
-def test_heads():
-  assert parse_heads('mean', 3) is None
-  assert parse_heads('all', 3) == [0, 1, 2]
-  assert parse_heads('2,0', 3) == [2, 0]
-
-
-@pytest.mark.parametrize(
-  ('parse', 'text', 'message'),
-  [
-    (parse_layers, '0,6', 'no layer 6: valid are 0 to 5'),
-    (parse_layers, 'fist', "'fist' is no layer. Valid are first, middle, last"),
-    (parse_layers, '', "'' is no layer"),
-    (parse_heads, '7', 'no head 7: valid are 0 to 5'),
-    (parse_heads, 'mean,1', "'mean' is no head. Valid are mean, all, and"),
-  ],
-)
-def test_no_such_layer_or_head_names_the_valid_ones(parse, text, message):
-  with pytest.raises(errors.ConfigError, match=message):
-    parse(text, 6)
 
 
 # --- What is written ---------------------------------------------------------

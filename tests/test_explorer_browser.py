@@ -1,5 +1,6 @@
 """The page to explore attention with, in a real browser, used as readers do."""
 
+import dataclasses
 import re
 import shutil
 import time
@@ -243,12 +244,18 @@ def test_small_maps_are_buttons(reader, made):
   matrix = made.weights[0, 2]
   first = len(matrix) - 10
   row = matrix[0, first:] if first else matrix.mean(0)
-  colors = np.array(pages.settings_of(made.path)['colors'])
-  wanted = colors[np.minimum(256 * row / row.max(), 255).astype(int)]
+  wanted = colors_of(made, row)
   assert drawn[:2] == [2, 5]
   found = np.reshape(drawn[2:], (10, 4))
   # What a byte can't tell is a few of 256 colours.
   np.testing.assert_allclose(found[:, :3], wanted, atol=8)
+
+
+def colors_of(made, values):
+  """Returns the colours of values, from the least of them to the most."""
+  share = (values - values.min()) / (values.max() - values.min())
+  colors = np.array(pages.settings_of(made.path)['colors'])
+  return colors[np.minimum(256 * share, 255).astype(int)]
 
 
 def drawn_picture(reader):
@@ -267,25 +274,25 @@ def test_picture_is_the_image_with_the_map_over_it(reader, made):
   values = row[len(row) - 10 + 2, len(row) - 10 :].reshape(pages.GRID)
   scale = -(-560 // max(IMAGE_SIZE))
   large = made.images[0].repeat(scale, 0).repeat(scale, 1)
-  tokens = (5 * scale, 3 * scale)
-  # As `figures.overlay`, but from zero and not from the smallest value.
-  share = figures.stretch(values, large.shape[:2], tokens) / values.max()
-  colors = np.array(pages.settings_of(made.path)['colors'])
-  colors = colors[np.minimum(256 * share, 255).astype(int)]
+  style = dataclasses.replace(STYLE, token_size=(5 * scale, 3 * scale))
   found = drawn_picture(reader)
   assert found.shape == large.shape
-  np.testing.assert_allclose(found, 0.5 * large + 0.5 * colors, atol=6)
+  np.testing.assert_allclose(
+    found, figures.overlay(large, values, style), atol=6
+  )
+  low, high = (reader.text(name) for name in ('smallest', 'largest'))
+  assert float(low[:-2]) == pytest.approx(100 * values.min(), rel=0.02)
+  assert float(high[:-2]) == pytest.approx(100 * values.max(), rel=0.01)
 
   reader.click('#smooth')
   reader.point(0, 2)
   reader.wait()
-  found = drawn_picture(reader)
   rows = np.minimum(np.arange(11) // 5, 1).repeat(scale)
   columns = np.minimum(np.arange(17) // 3, 4).repeat(scale)
-  share = values[rows][:, columns] / values.max()
-  colors = np.array(pages.settings_of(made.path)['colors'])
-  colors = colors[np.minimum(256 * share, 255).astype(int)]
-  np.testing.assert_allclose(found, 0.5 * large + 0.5 * colors, atol=6)
+  colors = colors_of(made, values)[rows][:, columns]
+  np.testing.assert_allclose(
+    drawn_picture(reader), 0.5 * large + 0.5 * colors, atol=6
+  )
 
 
 def test_opacity(reader, made):

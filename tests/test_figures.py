@@ -2,7 +2,9 @@
 
 import cv2
 import matplotlib
+import matplotlib.text
 import numpy as np
+import PIL.Image
 import pytest
 
 from vit_jax import figures
@@ -79,7 +81,7 @@ def test_failure_leaves_the_old_file(tmp_path, monkeypatch):
   def full_disk(*_, **__):
     raise OSError('no space')
 
-  monkeypatch.setattr(canvas.Figure, 'savefig', full_disk)
+  monkeypatch.setattr(canvas, '_save_png', full_disk)
   with pytest.raises(OSError, match='no space'):
     figures.plot_curves(FULL, path)
   assert path.read_bytes() == b'old'
@@ -136,3 +138,131 @@ def test_nothing_global_changes(tmp_path):
   before = dict(matplotlib.rcParams)
   figures.plot_curves(FULL, tmp_path / 'curves.png')
   assert dict(matplotlib.rcParams) == before
+
+
+# --- Pages of panels ---------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(256, size=(30, 50, 3)).astype(np.uint8)
+MAPS = RNG.random((5, 4, 3, 5)).astype(np.float32)
+TITLE = 'a very long title of many words ' * 5
+
+
+def kinds_of_figure():
+  maps = list(MAPS[:, 0])
+  names = [
+    'W' * 99 + '.png\nclass 7',
+    'a$b$\tc <&> \\frac \N{SNOWMAN}',
+    '',
+    'd',
+  ]
+  return {
+    'overlay': lambda path, *text: figures.plot_overlay(
+      IMAGE, maps[0], path, *text
+    ),
+    'layers': lambda path, *text: figures.plot_layers(
+      IMAGE, MAPS[:, 0], range(5), path, *text
+    ),
+    'heads': lambda path, *text: figures.plot_heads(
+      IMAGE, MAPS[:2], [3, 11], range(4), path, *text
+    ),
+    'sheet': lambda path, *text: figures.plot_contact_sheet(
+      [IMAGE] * 5, maps, [*names, 'e'], path, *text
+    ),
+    'six_steps': lambda path, *text: figures.plot_six_steps(
+      IMAGE, 1e-5 * MAPS[0], path, *text
+    ),
+  }
+
+
+@pytest.fixture
+def saved(monkeypatch):
+  """Gives the figures that are saved, with all that is in them."""
+  found = []
+  save = canvas.save
+
+  def spy(figure, *args):
+    found.append(figure)
+    save(figure, *args)
+
+  monkeypatch.setattr(canvas, 'save', spy)
+  return found
+
+
+def boxes_of_text(figure):
+  """Returns [(text, its box in pixels)] of all that is written."""
+  renderer = figure.canvas.get_renderer()
+  return [
+    (text.get_text(), text.get_window_extent(renderer))
+    for text in figure.findobj(matplotlib.text.Text)
+    if text.get_visible() and text.get_text().strip()
+  ]
+
+
+@pytest.mark.parametrize('kind', kinds_of_figure())
+def test_no_text_is_cut_or_overlaps(saved, tmp_path, kind):
+  style = figures.Style(note=TITLE, dpi=80)
+  kinds_of_figure()[kind](tmp_path / 'a.png', TITLE, style)
+  texts = boxes_of_text(saved[0])
+  assert len(texts) > 1
+  width, height = saved[0].bbox.size
+  images = [ax.get_window_extent() for ax in saved[0].axes if ax.images]
+  for i, (text, box) in enumerate(texts):
+    assert box.x0 >= 0 and box.y0 >= 0, text
+    assert box.x1 <= width and box.y1 <= height, text
+    others = [other for _, other in texts[i + 1 :]] + images
+    for other in others:
+      across = min(box.x1, other.x1) - max(box.x0, other.x0)
+      down = min(box.y1, other.y1) - max(box.y0, other.y0)
+      assert across <= 1 or down <= 1, text
+
+
+@pytest.mark.parametrize('dpi', [70, 97, 150])
+def test_pixel_of_an_image_is_whole_pixels_of_the_file(tmp_path, dpi):
+  style = figures.Style(dpi=dpi)
+  figures.plot_overlay(IMAGE, MAPS[0, 0], tmp_path / 'a.png', style=style)
+  page = np.asarray(PIL.Image.open(tmp_path / 'a.png'))
+  times = round(3.2 * dpi / 50)
+  wanted = IMAGE.repeat(times, axis=0).repeat(times, axis=1)
+  top = left = -(-8 * dpi // 100)  # The margin.
+  found = page[top : top + 30 * times, left : left + 50 * times]
+  np.testing.assert_array_equal(found, wanted)
+  assert (page[:top] == 255).all() and (page[:, :left] == 255).all()
+
+
+@pytest.mark.parametrize('ending', ['png', 'pdf', 'svg'])
+def test_same_figure_is_the_same_file(tmp_path, ending):
+  paths = [tmp_path / f'{name}.{ending}' for name in 'ab']
+  before = dict(matplotlib.rcParams)
+  for path in paths:
+    kinds_of_figure()['six_steps'](path, 'title')
+  assert paths[0].read_bytes() == paths[1].read_bytes()
+  assert dict(matplotlib.rcParams) == before
+
+
+def test_pdf_has_truetype_fonts_and_the_pixels_as_they_are(tmp_path):
+  kinds_of_figure()['overlay'](tmp_path / 'a.pdf', 'title')
+  content = (tmp_path / 'a.pdf').read_bytes()
+  assert b'/Subtype /Type3' not in content and b'/FontFile2' in content
+  assert content.count(b'/Width 50') == 2
+
+
+def test_many_layers_make_rows(saved, tmp_path):
+  maps = RNG.random((24, 3, 5))
+  figures.plot_layers(IMAGE, maps, range(24), tmp_path / 'a.png')
+  places = [ax.get_position() for ax in saved[0].axes]
+  assert len({round(place.y0, 6) for place in places}) == 2
+  assert len({round(place.x0, 6) for place in places}) == 13
+  assert [ax.get_title() for ax in saved[0].axes][-2:] == ['layer 23', '']
+
+
+def test_lines_are_broken_at_words_and_names_in_the_middle():
+  wrapped = canvas.wrapped('some words of  text ' + 'W' * 30, 10, 1.0)
+  lines = wrapped.splitlines()
+  assert len(lines) > 3 and lines[0] == 'some words'
+  assert ''.join(lines[2:]).replace(' ', '').endswith('W' * 30)
+  short = canvas.shortened('beginning_' + 'm' * 99 + '_end.png', 9, 2.0)
+  assert short.startswith('begin') and short.endswith('_end.png')
+  assert 2.0 - 0.2 < canvas._width(short, 9) <= 2.0
+  assert canvas.shortened('short', 9, 2.0) == 'short'
+  assert canvas.wrapped('', 9, 2.0) == ''

@@ -1,22 +1,23 @@
 """Single images from files, directories and the web, as a model sees them."""
 
 import os
-import pathlib
-import threading
+import re
+import stat
 from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.data import decode
+from vit_jax.data import decode, web
 
 SUFFIXES = (
   '.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp',
 )  # fmt: skip
-_FETCH_SECONDS = 10.0
-_MAX_FETCHED = 2**28  # Bytes; what sends more is no picture.
+_MAX_BYTES = 2**28  # What is larger is no picture.
 _GREY = 128  # The nearest to 0 in [-1, 1].
+
+_SCHEME = re.compile(r'[a-z][a-z0-9+.-]+://', re.IGNORECASE)
 
 
 def find_images(names: Iterable[str]) -> list[str]:
@@ -26,26 +27,19 @@ def find_images(names: Iterable[str]) -> list[str]:
     names: kept as they are, but for a directory, which stands for the files in
       it whose names end in one of `SUFFIXES`, in the order of their names.
 
+  Returns:
+    Each once, where it is named first.
+
   Raises:
     DataNotFoundError: there are none in a directory.
+    DataError: a directory can't be read.
   """
-  found = []
+  found: dict[str, str] = {}
   for name in names:
-    if not os.path.isdir(name):
-      found.append(name)
-      continue
-    inside = sorted(
-      str(path)
-      for path in pathlib.Path(name).iterdir()
-      if path.suffix.lower() in SUFFIXES and path.name[0] != '.'
-    )
-    if not inside:
-      raise errors.DataNotFoundError(
-        f'{name}: no file in this directory ends in one of '
-        f'{", ".join(SUFFIXES)}. Directories in it are not looked into.'
-      )
-    found += inside
-  return found
+    inside = _images_in(name) if os.path.isdir(name) else [name]
+    for each in inside:
+      found.setdefault(each if _SCHEME.match(each) else _place(each), each)
+  return list(found.values())
 
 
 def read_image(name: str) -> np.ndarray:
@@ -59,22 +53,11 @@ def read_image(name: str) -> np.ndarray:
 
   Raises:
     DataNotFoundError: there is no such file.
-    DataError: it is no image, can not be read, or comes not in ten seconds.
+    DataError: it is no image, a damaged one, can not be read, or comes not in
+      ten seconds; or it is an address, and `VIT_JAX_OFFLINE` is 1.
   """
-  if is_address(name):
-    return decode.decode(_fetch(name), name)
-  try:
-    encoded = pathlib.Path(name).read_bytes()
-  except FileNotFoundError as error:
-    raise errors.DataNotFoundError(
-      f'{name}: there is no such file. Give a file, a directory or an address '
-      'that begins with https://.'
-    ) from error
-  except OSError as error:
-    raise errors.DataError(
-      f'{name}: can not be read ({error.strerror}).'
-    ) from error
-  return decode.decode(encoded, name)
+  encoded = web.fetch(name, _MAX_BYTES) if is_address(name) else _read(name)
+  return decode.decode_alone(encoded, name)
 
 
 def is_address(name: str) -> bool:
@@ -132,46 +115,66 @@ def _pad(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 FITS = {'crop': _crop, 'squash': _squash, 'pad': _pad}
 
 
-def _fetch(url: str) -> bytes:
-  """Returns what is at an address, or raises DataError within ten seconds."""
-  # No timeout of requests' is one for looking up a name, nor for the whole of
-  # an answer that trickles. A daemon is not waited for at exit.
-  result: list[bytes | Exception] = []
-  thread = threading.Thread(
-    target=lambda: result.append(_get(url)), daemon=True
-  )
-  thread.start()
-  thread.join(_FETCH_SECONDS)
-  found = result[0] if result else TimeoutError(
-    f'not all of it came in {_FETCH_SECONDS:g} seconds'
-  )  # fmt: skip
-  if isinstance(found, Exception):
-    raise errors.DataError(
-      f'{url}: can not be fetched ({_reason(found)}). Download the image '
-      'by other means and give the file.'
-    ) from found
-  return found
-
-
-def _reason(error: Exception) -> str:
-  """Returns what is wrong, without what was tried how often to reach it."""
-  inner = error.args[0] if error.args else error
-  text = errors.first_line(getattr(inner, 'reason', None) or error)
-  return text.rpartition('): ')[2]  # "HTTPSConnection(host=...): Failed to".
-
-
-def _get(url: str) -> bytes | Exception:
-  import requests
-
+def _images_in(directory: str) -> list[str]:
   try:
-    with requests.get(url, stream=True, timeout=_FETCH_SECONDS) as response:
-      response.raise_for_status()
-      content = bytearray()
-      for chunk in response.iter_content(1 << 16):
-        content += chunk
-        if len(content) > _MAX_FETCHED:
-          return ValueError(f'more than {_MAX_FETCHED:,} bytes')
-      return bytes(content)
-  # It is told in the thread that waits; an address can fail in many ways.
-  except Exception as error:
-    return error
+    inside = [
+      os.path.join(directory, name)
+      for name in sorted(os.listdir(directory))
+      if name.lower().endswith(SUFFIXES) and name[0] != '.'
+    ]
+  except OSError as error:
+    raise errors.DataError(
+      f'{decode.shown(directory)}: this directory can not be read '
+      f'({error.strerror}). Change its permissions or give its files.'
+    ) from error
+  inside = [path for path in inside if not os.path.isdir(path)]
+  if not inside:
+    raise errors.DataNotFoundError(
+      f'{decode.shown(directory)}: no file in this directory ends in one of '
+      f'{", ".join(SUFFIXES)}. Directories in it are not looked into.'
+    )
+  return inside
+
+
+def _place(path: str) -> str:
+  """Returns where a file is; not of what it may be a link to."""
+  directory, name = os.path.split(os.path.abspath(path))
+  return os.path.join(os.path.realpath(directory), name)
+
+
+def _read(path: str) -> bytes:
+  shown = decode.shown(path)
+  if _SCHEME.match(path):
+    raise errors.DataError(
+      f'{shown}: images are fetched from http:// and https:// alone. Copy it '
+      'here and give the file.'
+    )
+  try:
+    found = os.stat(path)
+    # Others, such as a pipe, may keep a reader waiting for ever.
+    if not stat.S_ISREG(found.st_mode):
+      kind = 'a directory' if os.path.isdir(path) else 'a device or pipe'
+      raise errors.DataError(
+        f'{shown}: can not be read as an image (it is {kind}). Give a file.'
+      )
+    if found.st_size > _MAX_BYTES:
+      raise errors.DataError(
+        f'{shown}: {found.st_size:,} bytes, more than the {_MAX_BYTES:,} that '
+        'are read of an image. Scale it down.'
+      )
+    with open(path, 'rb') as file:
+      return file.read()
+  except FileNotFoundError as error:
+    if os.path.islink(path):
+      raise errors.DataNotFoundError(
+        f'{shown}: a link to {decode.shown(os.readlink(path))}, and there is '
+        'no such file. Give the file itself.'
+      ) from error
+    raise errors.DataNotFoundError(
+      f'{shown}: there is no such file. Give a file, a directory or an address '
+      'that begins with https://.'
+    ) from error
+  except OSError as error:
+    raise errors.DataError(
+      f'{shown}: can not be read ({error.strerror}). Give a file that can.'
+    ) from error

@@ -1,21 +1,26 @@
 """Draws what a model looks at: overlays, layers, heads, sheets, six steps."""
 
+import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vit_jax.figures import canvas
+from vit_jax.figures import canvas, layout
 from vit_jax.figures.pictures import Style, overlay, six_steps
 
 _SIDE = 3.2  # Inches of a panel.
 _SMALL_SIDE = 1.5  # Where there are many.
-_BAR = 0.65  # For a colour bar and its numbers.
+_NAME = 0.2  # For a line of a panel's name.
+_BAR = 0.55  # For a colour bar and its numbers.
 _SHEET_COLUMNS = 4
-_LONGEST_NAME = 28
+_ROW_COLUMNS = 13  # As many as 12 layers need.
+# Else a power of ten would stand where there is no room.
+_NUMBERS = FuncFormatter(lambda value, _: f'{value:.3g}')
+_SIZE = 9  # Points of a panel's name.
 
 
 def plot_overlay(
@@ -35,10 +40,10 @@ def plot_overlay(
     style: colours and resolution.
   """
   style = style or Style()
-  figure, axes = _panels(image, 1, 2, _SIDE)
+  figure, axes = layout.page(image.shape, (1, 2), _SIDE, style, title)
   _show(axes[0, 0], image)
   _show(axes[0, 1], overlay(image, values, style))
-  _finish(figure, path, title, style)
+  _finish(figure, path, style)
 
 
 def plot_layers(
@@ -49,7 +54,7 @@ def plot_layers(
   title: str = '',
   style: Style | None = None,
 ) -> None:
-  """Draws a row: the image, then each layer's map over it.
+  """Draws the image, then each layer's map over it, in a row or more.
 
   Args:
     image: uint8 [height, width, 3], as the model saw it.
@@ -61,11 +66,16 @@ def plot_layers(
   """
   style = style or Style()
   side = _SIDE if len(layers) < 5 else _SMALL_SIDE
-  figure, axes = _panels(image, 1, len(layers) + 1, side)
-  _show(axes[0, 0], image, 'image')
-  for ax, layer, values in zip(axes[0, 1:], layers, maps, strict=True):
-    _show(ax, overlay(image, values, style), f'layer {layer}')
-  _finish(figure, path, title, style)
+  columns = min(len(layers) + 1, _ROW_COLUMNS)
+  grid = -(-(len(layers) + 1) // columns), columns
+  figure, axes = layout.page(image.shape, grid, side, style, title, _NAME)
+  panels = iter(axes.flat)
+  _show(next(panels), image, 'image')
+  for layer, values in zip(layers, maps, strict=True):
+    _show(next(panels), overlay(image, values, style), f'layer {layer}')
+  for ax in panels:
+    ax.set_axis_off()
+  _finish(figure, path, style)
 
 
 def plot_heads(
@@ -89,16 +99,18 @@ def plot_heads(
     style: colours and resolution.
   """
   style = style or Style()
-  figure = _page(image, len(layers), len(heads), _SMALL_SIDE, 0.08)
-  figure.set_figwidth(figure.get_figwidth() + 0.3)  # For the layers' names.
-  ax = figure.subplots()
-  # One picture, as matplotlib takes seconds to lay out a hundred panels.
+  # One picture, as matplotlib takes seconds to draw a hundred panels.
   gap = max(1, max(image.shape[:2]) // 24)
   rows = [
     _joined([overlay(image, each, style) for each in row], gap, axis=1)
     for row in maps
   ]
-  _show(ax, _joined(rows, gap, axis=0))
+  whole = _joined(rows, gap, axis=0)
+  side = _SMALL_SIDE * max(whole.shape[:2]) / max(image.shape[:2])
+  figure, ((ax,),) = layout.page(
+    whole.shape, (1, 1), side, style, title, _NAME, left=_NAME
+  )
+  _show(ax, whole)
   height, width = image.shape[:2]
   ax.xaxis.tick_top()
   ax.set_xticks(
@@ -111,8 +123,8 @@ def plot_heads(
     rotation='vertical',
     va='center',
   )
-  ax.tick_params(length=0, labelsize=9, labelcolor=canvas.INK)
-  _finish(figure, path, title, style)
+  ax.tick_params(length=0, pad=2, labelsize=_SIZE, labelcolor=canvas.INK)
+  _finish(figure, path, style)
 
 
 def plot_contact_sheet(
@@ -141,12 +153,17 @@ def plot_contact_sheet(
     _joined([image, overlay(image, values, style)], gap, axis=1)
     for image, values in zip(images, maps, strict=True)
   ]
-  figure, axes = _panels(pairs[0], rows, columns, 2 * _SMALL_SIDE, 0.4)
+  side = 2 * _SMALL_SIDE
+  lines = max((name.count('\n') for name in titles), default=0) + 1
+  figure, axes = layout.page(
+    pairs[0].shape, (rows, columns), side, style, title, lines * _NAME
+  )
+  width = axes[0, 0].get_position().width * figure.get_figwidth()
   for ax, pair, name in zip(axes.flat, pairs, titles, strict=False):
-    _show(ax, pair, '\n'.join(map(_shortened, name.splitlines())))
+    _show(ax, pair, name, width=width)
   for ax in axes.flat[len(pairs) :]:
     ax.set_axis_off()
-  _finish(figure, path, title, style)
+  _finish(figure, path, style)
 
 
 def plot_six_steps(
@@ -167,56 +184,29 @@ def plot_six_steps(
   """
   style = style or Style()
   row, *maps = six_steps(image, heads, style.token_size)
-  figure, axes = _panels(image, 2, 3, 0.8 * _SIDE, 0.3)
-  figure.set_figwidth(figure.get_figwidth() + 3 * _BAR)
+  figure, axes = layout.page(
+    image.shape, (2, 3), 0.8 * _SIDE, style, title,
+    2.5 * _NAME, left=_BAR, right=_BAR,
+  )  # fmt: skip
   names = (
     "1. mean of the heads' rows", '2. as a grid', '3. as large as the image',
     '4. from 0 to 1', '5. times the image', '6. times two',
   )  # fmt: skip
   first = axes[0, 0]
-  first.set_box_aspect(image.shape[0] / image.shape[1])
   first.bar(range(len(row)), row, width=1, color='#0072B2')
   first.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+  first.yaxis.set_major_formatter(_NUMBERS)
   first.set_xlabel('patch', color=canvas.INK, fontsize=8)
-  first.set_title(names[0], fontsize=9, color=canvas.INK)
+  first.set_title(names[0], fontsize=_SIZE, color=canvas.INK, pad=3)
   first.spines[['top', 'right']].set_visible(False)
   first.tick_params(colors=canvas.INK, labelsize=7)
   for ax, values, name in zip(axes.flat[1:], maps, names[1:], strict=True):
     shown = _show(ax, values, name, style.colormap)
     if values.ndim == 2:
-      bar = figure.colorbar(shown, ax=ax, shrink=0.8, pad=0.02)
+      bar = figure.colorbar(shown, cax=layout.beside(figure, ax, 0.06, 0.1))
+      bar.ax.yaxis.set_major_formatter(_NUMBERS)
       bar.ax.tick_params(labelsize=7, colors=canvas.INK)
-  _finish(figure, path, title, style)
-
-
-def _panels(
-  image: np.ndarray, rows: int, columns: int, side: float, gap: float = 0.2
-) -> tuple[Figure, np.ndarray]:
-  """Returns a `_page` and its axes [rows, columns]."""
-  figure = _page(image, rows, columns, side, gap)
-  return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _page(
-  image: np.ndarray, rows: int, columns: int, side: float, gap: float
-) -> Figure:
-  """Returns an empty figure on which panels of an image's shape fit.
-
-  Args:
-    image: of the shape that each panel shows.
-    rows: of panels.
-    columns: of panels.
-    side: the longer one of a panel, in inches.
-    gap: inches between rows, for their titles.
-  """
-  height, width = image.shape[:2]
-  scale = side / max(height, width)
-  # What is added is for the title and the note.
-  return canvas.new(
-    columns * (width * scale + 0.08),
-    rows * (height * scale + gap) + 0.6,
-    'compressed',
-  )
+  _finish(figure, path, style)
 
 
 def _joined(parts: Sequence[np.ndarray], gap: int, axis: int) -> np.ndarray:
@@ -228,32 +218,48 @@ def _joined(parts: Sequence[np.ndarray], gap: int, axis: int) -> np.ndarray:
   return np.concatenate(spaced[1:], axis=axis)
 
 
-def _show(ax: Axes, values: np.ndarray, title: str = '', colormap: str = ''):
-  """Shows an image, or with a colormap a map, and no ticks."""
+def _show(
+  ax: Axes,
+  values: np.ndarray,
+  title: str = '',
+  colormap: str = '',
+  width: float = math.inf,
+):
+  """Shows an image, or with a colormap a map, and no ticks.
+
+  Args:
+    ax: of the shape of what is shown.
+    values: [height, width] or [height, width, 3].
+    title: drawn above; lines that don't fit lose their middle.
+    colormap: of a map.
+    width: what a line of the title may take, in inches.
+  """
   ax.set_xticks([])
   ax.set_yticks([])
   ax.spines[:].set_visible(False)
   if title:
+    lines = [
+      canvas.shortened(each, _SIZE, width) for each in title.splitlines()
+    ]
     # Or a dollar in a file's name would begin a formula.
     ax.set_title(
-      canvas.drawable(title), fontsize=9, color=canvas.INK, parse_math=False
+      '\n'.join(lines),
+      fontsize=_SIZE,
+      color=canvas.INK,
+      pad=3,
+      parse_math=False,
     )
-  return ax.imshow(values, cmap=colormap or None)
+  return ax.imshow(values, cmap=colormap or None, aspect='auto')
 
 
-def _finish(
-  figure: Figure, path: str | os.PathLike, title: str, style: Style
-) -> None:
-  text = {'color': canvas.INK, 'parse_math': False}
-  if title:
-    figure.suptitle(canvas.drawable(title), fontsize=10, **text)
-  if style.note:
-    figure.supxlabel(canvas.drawable(style.note), fontsize=8, **text)
+def _finish(figure: Figure, path: str | os.PathLike, style: Style) -> None:
+  is_png = os.fspath(path).lower().endswith('.png')
+  for ax in figure.axes:
+    box = ax.get_position()
+    for image in ax.images:
+      down = box.height * figure.get_figheight() * style.dpi
+      times = down / image.get_size()[0]
+      # Whole pixels need no blending, nor do files without pixels of their own.
+      if not is_png or abs(times - round(times)) < 1e-6:
+        image.set_interpolation('nearest' if is_png else 'none')
   canvas.save(figure, path, style.dpi)
-
-
-def _shortened(line: str) -> str:
-  if len(line) <= _LONGEST_NAME:
-    return line
-  half = _LONGEST_NAME // 2 - 1
-  return f'{line[:half]}…{line[-half:]}'

@@ -51,7 +51,7 @@ def plot_curves(
     if any(_kind(name) == kind for name in metrics)
   ]
   heights = [height for _, _, height in panels] or [3]
-  figure = canvas.new(7, sum(heights) * 0.85 + 0.8)
+  figure = canvas.new(7, sum(heights) * 0.85 + 0.8, 'constrained')
   grid = figure.subplots(
     len(heights), sharex=True, squeeze=False, height_ratios=heights
   )

@@ -41,8 +41,9 @@ function redraw() {
     showControls();
     if (!state.weights) return;
     const {patches, classToken} = rowOf(state.layer, plane());
-    const largest = largestOf(patches);
-    picture.draw(patches, largest, Number(at('alpha').value), at('smooth').checked);
+    const [smallest, largest] = rangeOf(patches);
+    picture.draw(patches, Number(at('alpha').value), at('smooth').checked);
+    at('smallest').textContent = percent(smallest);
     at('largest').textContent = percent(largest);
     showAnswer(patches, classToken, largest);
     showMarker();
@@ -67,10 +68,10 @@ function showAnswer(patches, classToken, largest) {
   at('question').textContent = state.rollout
     ? `${who} after layer ${state.layer}: rollout from the image`
     : `${who} in layer ${state.layer}, ${headName(state.head)}`;
-  const strongest = patches.indexOf(largest);
-  at('takes').textContent = strongest < 0
-    ? 'takes nothing from any patch'
-    : `takes most from ${place(strongest)}: ${percent(largest)}`;
+  const strongest = place(patches.indexOf(largest));
+  at('takes').textContent = largest > 0
+    ? `takes most from ${strongest}: ${percent(largest)}`
+    : 'takes nothing from any patch';
   const share = patches.reduce((a, b) => a + b, 0);
   at('rest').textContent = settings.hasClassToken
     ? `All patches ${percent(share)}, class token ${percent(classToken)}`

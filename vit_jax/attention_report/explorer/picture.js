@@ -48,9 +48,9 @@ class Picture {
     this.image = context.getImageData(0, 0, canvas.width, canvas.height);
   }
 
-  // Draws `values`, one a patch, from 0 to `largest`, with `alpha` of their
-  // colours.
-  draw(values, largest, alpha, smooth) {
+  // Draws `values`, one a patch, with `alpha` of their colours.
+  draw(values, alpha, smooth) {
+    const share = minMax(values);
     const {width, height} = this.canvas;
     const [rows, columns] = settings.grid;
     const [tokenHeight, tokenWidth] = settings.tokenSize;
@@ -63,13 +63,13 @@ class Picture {
       const above = down.low[y] * columns;
       const below = down.high[y] * columns;
       for (let j = 0; j < columns; j++) {
-        const upper = values[above + j];
-        line[j] = upper + down.share[y] * (values[below + j] - upper);
+        const upper = share[above + j];
+        line[j] = upper + down.share[y] * (share[below + j] - upper);
       }
       for (let x = 0; x < width; x++) {
         const left = line[across.low[x]];
         const value = left + across.share[x] * (line[across.high[x]] - left);
-        blend(drawn.data, 4 * (y * width + x), value / largest, alpha);
+        blend(drawn.data, 4 * (y * width + x), value, alpha);
       }
     }
     this.context.putImageData(drawn, 0, 0);
@@ -82,15 +82,21 @@ function drawSmall(canvas, values) {
   canvas.height = rows;
   canvas.width = columns;
   const drawn = new ImageData(columns, rows);
-  const largest = largestOf(values);
+  const share = minMax(values);
   for (let i = 0; i < values.length; i++) {
-    blend(drawn.data, 4 * i, values[i] / largest, 1);
+    blend(drawn.data, 4 * i, share[i], 1);
     drawn.data[4 * i + 3] = 255;
   }
   canvas.getContext('2d').putImageData(drawn, 0, 0);
 }
 
-// Not zero, so that it can be divided by.
-function largestOf(values) {
-  return values.reduce((a, b) => Math.max(a, b), 1e-30);
+// Moves and scales values to [0, 1], as `figures.min_max`.
+function minMax(values) {
+  const [smallest, largest] = rangeOf(values);
+  const span = Math.max(largest - smallest, 1e-30);
+  return values.map((value) => (value - smallest) / span);
+}
+
+function rangeOf(values) {
+  return [Math.min, Math.max].map((pick) => values.reduce((a, b) => pick(a, b)));
 }
