@@ -138,8 +138,8 @@ def rollout_maps(
 
   Heads are fused within the forward pass, so that one layer's weights are there
   at a time, as they are without any rollout. What is kept of each layer until
-  the end, 4 * tokens² bytes an image, is for B/16 an eighth of what the forward
-  pass takes at its peak.
+  the end, 4 * tokens² bytes an image, is for 64 images of B/16 an eighth of
+  what the forward pass takes at its peak.
 
   Args:
     model: a ViT or hybrid.
