@@ -44,8 +44,13 @@ def get_config() -> ConfigDict:
   # Examples in a step, over all devices and micro-batches.
   config.batch = 512
   config.batch_eval = 512
-  # Threads that read and decode.
+  # Threads that read and decode; or so many processes, which decode no faster on
+  # few cores, but don't wait for Python on many. 0 is threads alone.
   config.num_threads = 16
+  config.num_workers = 0
+  # 'skip' takes another image in place of a bad one, names it, and stops when
+  # more than one in a thousand are bad.
+  config.on_bad_image = 'fail'
 
   # Optimisation.
   config.optimizer = 'sgd'  # Or 'adamw'.

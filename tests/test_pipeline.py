@@ -2,6 +2,12 @@
 
 import functools
 import itertools
+import multiprocessing
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -241,3 +247,132 @@ def test_indivisible_batch_names_sizes_that_work(field):
   }[field]
   with pytest.raises(errors.ConfigError, match=f'{field} is 10.*work: 8, 12'):
     make(_SOURCES['in_memory'], 0, 4)
+
+
+# --- Bad images --------------------------------------------------------------
+
+
+def _with_bad(bad, count=_N):
+  """A source in which some images are cut short."""
+  records = [_SOURCES['encoded'].records[i % _N] for i in range(count)]
+  for index in bad:
+    records[index] = (records[index][0][:40], index)
+  records = [(image, i) for i, (image, _) in enumerate(records)]
+  return sources.Source('some', 'train', ('a',) * count, records=records)
+
+
+def test_another_takes_the_place_of_a_bad_image(caplog):
+  config = _config(on_bad_image='skip', num_threads=2)
+  batches = [
+    list(itertools.islice(pipeline.train_batches(config, start, source), n))
+    for start, n, source in (
+      (0, 12, _with_bad([5])),
+      (4, 8, _with_bad([5])),
+      (0, 12, _with_bad([])),
+    )
+  ]
+  _assert_same(batches[0][4:], batches[1])  # Whatever was seen before.
+  labels, whole = (
+    np.concatenate([batch['label'] for batch in found])
+    for found in (batches[0], batches[2])
+  )
+  assert 5 in whole and 5 not in labels
+  np.testing.assert_array_equal(labels[whole != 5], whole[whole != 5])
+  told = [r.getMessage() for r in caplog.records if 'Skipped' in r.getMessage()]
+  assert told[0].startswith('Skipped (1 of 23 images): some train record 5: ')
+  assert len(told) == 2  # Once an iterator.
+
+
+def test_evaluation_leaves_out_what_is_skipped():
+  config = _config(on_bad_image='skip')
+  batches = list(pipeline.eval_batches(config, _with_bad([5])))
+  mask = np.concatenate([batch['mask'] for batch in batches])
+  assert mask.tolist() == [i != 5 for i in range(_N)] + [False]
+  assert not batches[0]['image'][5].any()
+
+
+@pytest.mark.parametrize('count, bad', [(_N, [5, 7]), (2003, [3, 30, 300])])
+def test_too_many_bad_images_stop_it(count, bad):
+  config = _config(on_bad_image='skip')
+  source = _with_bad(bad, count)
+  text = f'{len(bad)} of the {count:,} images of .* more than one in 1,000'
+  with pytest.raises(errors.DataError, match=text) as caught:
+    list(pipeline.eval_batches(config, source))
+  for index in bad:
+    assert f'some train record {index}: ' in str(caught.value)
+
+
+# --- Processes ---------------------------------------------------------------
+
+
+@pytest.fixture
+def of_workers():
+  """Gives the arguments of `train_batches` -> an iterator that is closed."""
+  made = []
+
+  def make(config, start, source, *args):
+    made.append(pipeline.train_batches(config, start, source, *args))
+    return made[-1]
+
+  yield make
+  for batches in made:
+    batches.close()
+
+
+def test_worker_processes_give_the_same_stream(of_workers):
+  source = _SOURCES['encoded']
+  wanted = _take(_config(), 3, 7, 'encoded')
+  found = of_workers(_config(num_workers=2), 3, source)
+  _assert_same(list(itertools.islice(found, 7)), wanted)
+
+
+def test_error_in_a_worker_is_ours(of_workers):
+  batches = of_workers(_config(num_workers=1, batch=_N), 0, _with_bad([5]))
+  with pytest.raises(errors.DataError, match='some train record 5: '):
+    next(batches)
+
+
+def test_dead_worker_is_told(of_workers):
+  batches = of_workers(_config(num_workers=2), 0, _SOURCES['encoded'])
+  next(batches)
+  children = multiprocessing.active_children()
+  assert len(children) >= 2
+  for child in children:
+    child.kill()
+  start = time.monotonic()
+  with pytest.raises(errors.DataError, match='2 processes .* died'):
+    for _ in range(1000):
+      next(batches)
+  assert time.monotonic() - start < 5
+
+
+def test_workers_end_with_their_parent(tmp_path):
+  script = tmp_path / 'parent.py'
+  script.write_text(_PARENT)
+  process = subprocess.run(
+    [sys.executable, script], capture_output=True, text=True, check=False
+  )
+  assert process.returncode == -signal.SIGKILL, process.stderr
+  workers = [int(pid) for pid in process.stdout.split()]
+  assert len(workers) == 2
+  end = time.monotonic() + 5
+  while any(pathlib.Path(f'/proc/{pid}/cmdline').exists() for pid in workers):
+    assert time.monotonic() < end
+    time.sleep(0.05)
+
+
+_PARENT = """
+import multiprocessing, os, signal
+import grain
+from vit_jax.data import workers
+
+def read(index):
+  return index
+
+if __name__ == '__main__':
+  batches = workers.Batches(grain.MapDataset.range(10**6).map(read).batch(2), 2)
+  next(batches), next(batches)
+  pids = [child.pid for child in multiprocessing.active_children()]
+  print(*pids, flush=True)
+  os.kill(os.getpid(), signal.SIGKILL)
+"""

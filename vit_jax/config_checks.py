@@ -20,6 +20,7 @@ _NOT_NEGATIVE = (
   'checkpoint_every',
   'mixup_alpha',
   'num_threads',
+  'num_workers',
   'patience',
   'warmup_steps',
   'weight_decay',
@@ -41,6 +42,7 @@ _OTHERS = (
   'label_smoothing',
   'model',
   'offline',
+  'on_bad_image',
   'optim_dtype',
   'optimizer',
   'pp.affine.rotate',
@@ -194,6 +196,7 @@ def _choice_problems(config: Any) -> list[str]:
   for name, valid in {
     'dtype': ('float32', 'bfloat16'),
     'export': ('last', 'best'),
+    'on_bad_image': ('fail', 'skip'),
     'best_metric': ('', 'test/accuracy', 'test/loss', 'test/top5'),
   }.items():
     if config[name] not in valid:

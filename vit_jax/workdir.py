@@ -15,6 +15,7 @@ _FREE_FIELDS = frozenset(
     'checkpoint_every',
     'keep_checkpoints',
     'num_threads',
+    'num_workers',
     'offline',
     'pretrained_dir',
     'progress_every',

@@ -12,14 +12,21 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import logging
 
 from vit_jax import errors
-from vit_jax.data import decode, sources
+from vit_jax.data import decode, sources, workers
 
 # Steps that no run gets near, while positions still fit into 64 bits.
 _ENDLESS = 2**40
-# Keeps the two uses of the seed apart: the order and the crops.
-_ORDER, _CROP = 0, 1
+# Keeps the uses of the seed apart: the order, the crops, and what stands in for
+# a bad image.
+_ORDER, _CROP, _SUBSTITUTE = 0, 1, 2
+# Bad images that may be skipped: one in so many, but one in any case.
+_ONE_BAD_IN = 1000
+_NUM_NAMED = 5
+
+Batches = grain.DatasetIterator[dict[str, np.ndarray]] | workers.Batches
 
 
 def train_batches(
@@ -28,7 +35,7 @@ def train_batches(
   source: sources.Source | None = None,
   process_index: int = 0,
   process_count: int = 1,
-) -> grain.DatasetIterator[dict[str, np.ndarray]]:
+) -> Batches:
   """Iterates without end over shuffled batches, from `start_step` on.
 
   Each epoch has every example once, in an order of its own. The batches of all
@@ -37,8 +44,10 @@ def train_batches(
 
   Args:
     config: with the fields `seed`, `batch` (examples of all processes
-      together), `num_threads` (0 reads in the caller's thread), `pp.train` (the
-      split), `pp.crop`, `pp.area_range` and `pp.ratio_range` (see
+      together), `num_threads` (0 reads in the caller's thread), `num_workers`
+      (processes that decode instead of threads; 0 for none), `on_bad_image`
+      ('fail', or 'skip' to take another in its place), `pp.train` (the split),
+      `pp.crop`, `pp.area_range` and `pp.ratio_range` (see
       `decode.random_resized_crop`); those of `sources.load_source` if `source`
       is None.
     start_step: how many steps were done before.
@@ -51,7 +60,8 @@ def train_batches(
     3], 'label': int32 [local_batch]}. Images kept in memory come as they are;
     others are resized to `pp.crop` square here, where they are decoded, and
     randomly cropped before that if `pp.augment` is 'crop_flip' (the default).
-    Reading it raises DataError for a broken record.
+    Reading it raises DataError for a broken record, unless those are skipped
+    and no more than one in a thousand, and for a process that has died.
 
   Raises:
     ConfigError: the batch is not divisible by `process_count`.
@@ -72,9 +82,11 @@ def train_batches(
 
     return _batch_iterator(read_batch, start_step, _ENDLESS, config)
 
+  reader = _Reader(source, config)
+
   def read_row(row: int):
     place = position(*divmod(row, local_batch))
-    image, label = _read(source, order(place))
+    image, label = reader.read_or_substitute(order(place), place)
     if config.pp.get('augment', 'crop_flip') != 'crop_flip':
       image = decode.resize_squash(image, config.pp.crop)
       return {'image': image, 'label': label}
@@ -92,7 +104,7 @@ def eval_batches(
   source: sources.Source,
   process_index: int = 0,
   process_count: int = 1,
-) -> grain.DatasetIterator[dict[str, np.ndarray]]:
+) -> Batches:
   """Iterates once over all examples, in order.
 
   The last batch is filled up with zeros that `mask` excludes, so that all
@@ -100,7 +112,7 @@ def eval_batches(
 
   Args:
     config: with the fields `batch_eval` (examples of all processes together),
-      `num_threads` and `pp.crop`.
+      `num_threads`, `num_workers`, `on_bad_image` and `pp.crop`.
     source: what to read.
     process_index: which part of each batch to read, in [0, process_count).
     process_count: number of parts.
@@ -108,7 +120,8 @@ def eval_batches(
   Returns:
     An iterator with `close()`, of {'image': uint8 [local_batch, height, width,
     3], 'label': int32 [local_batch], 'mask': bool [local_batch]}. Images kept
-    in memory come as they are; others are squashed to `pp.crop` square.
+    in memory come as they are; others are squashed to `pp.crop` square. What is
+    skipped is blank, and `mask` excludes it.
 
   Raises:
     ConfigError: `batch_eval` is not divisible by `process_count`.
@@ -131,12 +144,14 @@ def eval_batches(
     return _batch_iterator(read_batch, 0, num_batches, config)
 
   blank = np.zeros((config.pp.crop, config.pp.crop, 3), np.uint8)
+  reader = _Reader(source, config)
 
   def read_row(row: int):
     index = position(*divmod(row, local_batch))
-    if index >= len(source):
+    example = reader.read(index) if index < len(source) else None
+    if example is None:
       return {'image': blank, 'label': np.int32(0), 'mask': np.False_}
-    image, label = _read(source, index)
+    image, label = example
     image = decode.resize_squash(image, config.pp.crop)
     return {'image': image, 'label': label, 'mask': np.True_}
 
@@ -153,12 +168,20 @@ class _Order:
   def __init__(self, num_examples: int, seed: int):
     self._num_examples = num_examples
     self._seed = _as_entropy(seed)
-    # Two, as the threads and one batch may be on both sides of an epoch's end.
-    self._permutation = functools.lru_cache(2)(self._draw)
+    self._drawn: dict[int, np.ndarray] = {}
 
-  def _draw(self, epoch: int) -> np.ndarray:
-    rng = np.random.default_rng([self._seed, _ORDER, epoch])
-    return rng.permutation(self._num_examples)
+  def __getstate__(self):
+    return self.__dict__ | {'_drawn': {}}  # Worker processes draw their own.
+
+  def _permutation(self, epoch: int) -> np.ndarray:
+    drawn = self._drawn.get(epoch)
+    if drawn is None:
+      rng = np.random.default_rng([self._seed, _ORDER, epoch])
+      drawn = rng.permutation(self._num_examples)
+      # Two, as the threads and one batch may be on both sides of an epoch's
+      # end. In one statement, as threads share it.
+      self._drawn = {**dict([*self._drawn.items()][-1:]), epoch: drawn}
+    return drawn
 
   def __call__(self, positions):
     """Returns the index for a position, or an array of them for an array."""
@@ -177,12 +200,60 @@ def _position(batch, local_batch, process_index, step, row):
   return step * batch + process_index * local_batch + row
 
 
-def _read(source: sources.Source, index: int) -> tuple[np.ndarray, np.int32]:
-  """Returns an example: uint8 [height, width, 3] of any size, and its label."""
-  image, label = source.read(index)
-  if isinstance(image, bytes):
-    image = decode.decode(image, f'{source.name} {source.split} record {index}')
-  return image, np.int32(label)
+class _Reader:
+  """Reads and decodes examples, and skips bad ones where that is asked for."""
+
+  def __init__(self, source: sources.Source, config: Any):
+    self._source = source
+    self._skips = config.get('on_bad_image', 'fail') == 'skip'
+    self._seed = _as_entropy(config.get('seed', 0))
+    self._bad: dict[int, str] = {}  # What is wrong, by index.
+
+  def read(self, index: int) -> tuple[np.ndarray, np.int32] | None:
+    """Returns uint8 [height, width, 3] of any size and its label.
+
+    None stands for a bad image that is skipped.
+
+    Raises:
+      DataError: a bad image, or too many of those that are skipped.
+    """
+    try:
+      image, label = self._source.read(index)
+      if isinstance(image, bytes):
+        image = decode.decode(image, self._source.describe(index))
+    except errors.DataError as error:
+      if not self._skips:
+        raise
+      self._note(index, error)
+      return None
+    return image, np.int32(label)
+
+  def read_or_substitute(
+    self, index: int, place: int
+  ) -> tuple[np.ndarray, np.int32]:
+    """Returns an example; for a bad one another, which `place` decides on."""
+    example = self.read(index)
+    if example is None:
+      rng = np.random.default_rng([self._seed, _SUBSTITUTE, place])
+      while example is None:  # Too many bad ones raise.
+        example = self.read(int(rng.integers(len(self._source))))
+    return example
+
+  def _note(self, index: int, error: errors.DataError) -> None:
+    if index in self._bad:
+      return
+    self._bad[index] = str(error)
+    count, total = len(self._bad), len(self._source)
+    if count > max(1, total // _ONE_BAD_IN):
+      named = '\n'.join(
+        f'  {text}' for text in [*self._bad.values()][:_NUM_NAMED]
+      )
+      raise errors.DataError(
+        f'{count} of the {total:,} images of {self._source.name!r} '
+        f'{self._source.split} are bad, more than one in {_ONE_BAD_IN:,}; the '
+        f'first are\n{named}\nMend or remove them.'
+      )
+    logging.warning('Skipped (%d of %d images): %s', count, total, error)
 
 
 def _batch_iterator(
@@ -202,9 +273,11 @@ def _row_iterator(
   stop: int,
   local_batch: int,
   config: Any,
-) -> grain.DatasetIterator[Any]:
-  """Iterates over batches of `read_row(row)`, rows spread over the threads."""
+) -> Batches:
+  """Iterates over batches of `read_row(row)`, on threads or processes."""
   rows = grain.MapDataset.range(stop * local_batch)[start * local_batch :]
+  if num_workers := config.get('num_workers', 0):
+    return workers.Batches(rows.map(read_row).batch(local_batch), num_workers)
   options = grain.ReadOptions(
     num_threads=config.num_threads,
     prefetch_buffer_size=max(2 * local_batch, config.num_threads),
