@@ -138,3 +138,16 @@ def test_steps_are_counted_over_windows():
   window.add(metrics(loss=math.inf))
   with pytest.raises(errors.NonFiniteError, match='loss is inf at step 6'):
     window.fetch()
+
+
+def test_waiting_is_counted_over_all_windows(clock):
+  window = StepWindow(start_step=0, batch_size=7)
+  assert window.data_wait() is None
+  batches = slow_batches(clock, 0.5)
+  make_steps(window, clock, batches, 1, seconds=60.0)  # Compiles.
+  make_steps(window, clock, batches, 4, seconds=1.5)
+  window.summarize()
+  assert window.data_wait() == pytest.approx(0.25)
+  make_steps(window, clock, batches, 4, seconds=0.5)
+  window.summarize()
+  assert window.data_wait() == pytest.approx(4 / 12)

@@ -33,6 +33,7 @@ class StepWindow:
     self._waited = 0.0
     self._created = time.perf_counter()
     self._first_step_seconds = 0.0
+    self._total_waited = self._total_seconds = 0.0
 
   def next_batch(self, batches: Iterator[Any]) -> Any:
     """Returns the next batch; the time that takes is waiting."""
@@ -84,9 +85,17 @@ class StepWindow:
       num_images, elapsed = self._batch_size, elapsed + self._first_step_seconds
     means['train/images_per_sec'] = num_images / elapsed
     means['train/data_wait'] = self._waited / elapsed
+    self._total_waited += self._waited
+    self._total_seconds += elapsed
     self._on_host, self._num_timed = [], 0
     self._start, self._waited = time.perf_counter(), 0.0
     return means
+
+  def data_wait(self) -> float | None:
+    """Returns the share of all time waited for data; None before a summary."""
+    if not self._total_seconds:
+      return None
+    return self._total_waited / self._total_seconds
 
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:

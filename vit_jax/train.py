@@ -23,7 +23,7 @@ from vit_jax.checkpoints.state import (
   StateCheckpoints,
   abstract_state,
 )
-from vit_jax.data import augment, pipeline, sources
+from vit_jax.data import augment, pipeline, prefetch, sources
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
 from vit_jax.train_step import (
@@ -142,10 +142,13 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
 
     # Loop.
     stack.enter_context(jax.transfer_guard('disallow'))
-    batches = stack.enter_context(
+    host_batches = stack.enter_context(
       contextlib.closing(
         pipeline.train_batches(config, start_step, train_source, **processes)
       )
+    )
+    batches = prefetch.prefetch(
+      host_batches, lambda batch: sharding.put_batch(batch, mesh)
     )
     window = StepWindow(start_step, config.batch)
     if not is_finished:
@@ -154,9 +157,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       if is_finished:
         break
       batch = window.next_batch(batches)
-      state, step_metrics = jit_train_step(
-        state, sharding.put_batch(batch, mesh), train_key
-      )
+      state, step_metrics = jit_train_step(state, batch, train_key)
       window.add(step_metrics)
       is_last = step == config.total_steps
 
@@ -202,6 +203,9 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
     if config.export == 'best' and standing.best_step is not None:
       params = saved.restore(standing.best_step, target)[0].params
     if is_main_process:
+      waited = window.data_wait()
+      if waited is not None:
+        bar.message(f'Waited for data {waited:.1%} of the time')
       checkpoints.save_params(jax.device_get(params), run.model)
       bar.message(f'Finished: {run.path}')
   return state
