@@ -2,6 +2,7 @@ r"""Fine-tunes from an AugReg checkpoint (Steiner et al., arXiv 2106.10270).
 
   python -m vit_jax.main --config configs/augreg.py:R_Ti_16 \
     --config.dataset=oxford_iiit_pet --config.base_lr=0.01
+  python -m vit_jax.main --config configs/augreg.py:R_Ti_16,/path/to/images
 
 The model's best file by upstream accuracy is picked from `index.csv`, which is
 fetched as the weights are; where it can't be had, the table of published files
@@ -37,7 +38,8 @@ _MODELS = {
 
 
 def get_config(model_or_filename: str = '') -> ConfigDict:
-  """Returns the config for an argument such as 'R_Ti_16'."""
+  """Returns the config for an argument such as 'R_Ti_16' or 'R_Ti_16,PATH'."""
+  model_or_filename, _, dataset = model_or_filename.partition(',')
   model = model_or_filename.split('-')[0]
   if model not in _MODELS:
     raise errors.ConfigError(
@@ -52,6 +54,6 @@ def get_config(model_or_filename: str = '') -> ConfigDict:
   config.total_steps = 500
   config.warmup_steps = 100
   config.base_lr = 0.03
-  # Set the data set on the command line: --config.dataset=NAME.
-  config.dataset = ''
+  # Else set it on the command line: --config.dataset=NAME.
+  config.dataset = dataset
   return config

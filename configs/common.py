@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from vit_jax import errors
+from vit_jax.data import paths
 
 
 def get_config() -> ConfigDict:
@@ -22,8 +23,11 @@ def get_config() -> ConfigDict:
   # Set by augreg.py: a file's name, or a model's for its best file.
   config.model_or_filename = ''
 
-  # Data. A tfds name, and splits as tfds writes them.
+  # Data. A tfds name, and splits as tfds writes them; or the path of a folder
+  # of images or of a list of them, and splits in percent (docs/data.md).
   config.dataset = ''
+  # Whether symbolic links in a folder of images may lead out of it.
+  config.follow_links = False
   config.tfds_data_dir = placeholder(str)
   config.tfds_manual_dir = placeholder(str)
   config.pp = ConfigDict()
@@ -34,18 +38,40 @@ def get_config() -> ConfigDict:
   # 'crop_flip': a random box with a share of the area in area_range and a
   # width / height in ratio_range, mirrored half of the time. 'affine': rotated
   # and sheared by up to so many degrees, scaled and shifted by up to a share of
-  # the side. 'none': the whole image.
+  # the side. 'shift_flip': shifted by up to `pad` pixels, what comes from
+  # outside being black ('constant'), the image mirrored ('reflect') or its
+  # border ('edge'), and mirrored half of the time. 'none': the whole image.
   config.pp.augment = 'crop_flip'
   config.pp.area_range = (0.05, 1.0)
   config.pp.ratio_range = (3 / 4, 4 / 3)
   config.pp.affine = ConfigDict(
     {'rotate': 15.0, 'scale': 0.15, 'shear': 10.0, 'shift': 0.1}
   )
+  config.pp.shift = ConfigDict({'pad': 4, 'mode': 'constant'})
+  # How strongly, in the terms of the AugReg paper (arXiv 2106.10270): 'none',
+  # 'light1', 'light2', 'medium1', 'medium2', 'strong1' or 'strong2'. It says
+  # what RandAugment and mixup do, whatever pp.policy, pp.randaugment and
+  # mixup_alpha say. '' leaves it to those.
+  config.pp.preset = ''
+  # 'none', 'randaugment' or 'trivialaugment', which has no settings.
+  config.pp.policy = 'none'
+  # Operations one after the other, and how much of each, from 0 to 30.
+  config.pp.randaugment = ConfigDict({'num_layers': 2, 'magnitude': 10.0})
+  # Factors are up to so much above or below 1; the hue turns by up to a share
+  # of the circle, 0.5 at most.
+  config.pp.color_jitter = ConfigDict(
+    {'brightness': 0.0, 'contrast': 0.0, 'saturation': 0.0, 'hue': 0.0}
+  )
+  # Share of the images of which a random box becomes noise.
+  config.pp.erasing = 0.0
+  # How often an example is in a batch, augmented anew each time; it divides the
+  # batch. An epoch takes so many times the steps.
+  config.pp.repeats = 1
   # Examples in a step, over all devices and micro-batches.
   config.batch = 512
   config.batch_eval = 512
-  # Threads that read and decode; or so many processes, which decode no faster on
-  # few cores, but don't wait for Python on many. 0 is threads alone.
+  # Threads that read and decode; or so many processes, which decode no faster
+  # on few cores, but don't wait for Python on many. 0 is threads alone.
   config.num_threads = 16
   config.num_workers = 0
   # 'skip' takes another image in place of a bad one, names it, and stops when
@@ -67,6 +93,10 @@ def get_config() -> ConfigDict:
   # Of mixup: images are blended in pairs with a weight from
   # Beta(alpha, alpha). 0 blends none.
   config.mixup_alpha = 0.0
+  # Of cutmix: a box of one image is pasted into the other, its share of the
+  # area being Beta(alpha, alpha). 0 cuts none; with both, each does half of the
+  # micro-batches.
+  config.cutmix_alpha = 0.0
   # Micro-batches of a step, to save memory; it divides the batch.
   config.accum_steps = 8
   # Of the computation: 'float32' or 'bfloat16'. Parameters, loss and updates
@@ -146,20 +176,31 @@ DATASETS = {
 }
 
 
+# Of a path: as of the small sets, for pictures of one's own are few.
+_FOLDER = {'total_steps': 500, 'warmup_steps': 100}
+
+
 def with_dataset(config: ConfigDict, dataset: str) -> ConfigDict:
   """Sets the data set and what its preset says.
 
   Args:
     config: from `get_config`.
     dataset: a preset's name; a variant such as 'digits/0_to_4' has the preset
-      of what stands before the slash.
+      of what stands before the slash. Or a path, as `paths.is_path` tells.
 
   Raises:
     ConfigError: there is no preset of that name.
   """
+  if paths.is_path(dataset):
+    config.dataset = dataset
+    config.update(_FOLDER)
+    return config
   name = dataset.split('/')[0]
   if name not in DATASETS:
-    raise errors.ConfigError(errors.unknown_name('data set', dataset, DATASETS))
+    text = errors.unknown_name('data set', dataset, DATASETS)
+    if '/' in dataset:
+      text += ' Nor is there a folder or list of images at that path.'
+    raise errors.ConfigError(text)
   config.dataset = dataset
   config.update(DATASETS[name])
   return config

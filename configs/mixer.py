@@ -43,7 +43,8 @@ def get_config(model_dataset: str = '') -> ConfigDict:
       f'configs/mixer.py:{model_dataset} lacks a model or a data set. Expected '
       'configs/mixer.py:MODEL,DATASET, such as configs/mixer.py:b16,cifar10. '
       f'Models: {", ".join(_MODELS)}. '
-      f'Data sets: {", ".join(common.DATASETS)}.'
+      f'Data sets: {", ".join(common.DATASETS)}, or the path of a folder of '
+      'images.'
     )
   name = _MODELS.get(model, model)
   if name not in _MODELS.values():

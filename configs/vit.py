@@ -14,6 +14,12 @@ code on eight V100 GPUs, from weights pretrained on ImageNet-21k, two runs each
 
 For oxford_iiit_pet and oxford_flowers102 the original code published none.
 
+On images of your own, with a folder for each class:
+
+  python -m vit_jax.main --config configs/vit.py:b16,/path/to/images
+
+From scratch:
+
   python -m vit_jax.main --config configs/vit.py:tiny,digits
 
 Measured, on two cores of a shared AMD EPYC: 97.8, 97.5 and
@@ -37,7 +43,8 @@ def get_config(model_dataset: str = '') -> ConfigDict:
       f'configs/vit.py:{model_dataset} lacks a model or a data set. Expected '
       'configs/vit.py:MODEL,DATASET, such as configs/vit.py:b16,cifar10. '
       f'Models: {", ".join(_MODELS)}. '
-      f'Data sets: {", ".join(common.DATASETS)}.'
+      f'Data sets: {", ".join(common.DATASETS)}, or the path of a folder of '
+      'images.'
     )
   if model.lower().startswith('mixer'):
     raise errors.ConfigError(

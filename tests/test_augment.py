@@ -16,6 +16,7 @@ _PP = {
   'area_range': (0.05, 1.0),
   'ratio_range': (3 / 4, 4 / 3),
   'affine': {'rotate': 15.0, 'scale': 0.1, 'shear': 5.0, 'shift': 0.1},
+  'shift': {'pad': 4, 'mode': 'reflect'},
 }
 
 
@@ -167,7 +168,29 @@ def test_affine_shifts_and_scales_within_their_ranges():
   assert 1.1 < zoom.max() < 1.22
 
 
-@pytest.mark.parametrize('name', ['crop_flip', 'affine', 'none'])
+@pytest.mark.parametrize('mode', augment.PAD_MODES)
+def test_shifts_are_all_crops_of_the_padded_image(mode):
+  keys = jax.random.split(jax.random.key(0), 499)
+  shifted = jax.jit(
+    jax.vmap(lambda key: augment.random_shift(key, _IMAGE, 2, mode))
+  )(keys)
+  padded = np.pad(_IMAGE, ((2, 2), (2, 2), (0, 0)), mode)
+  crops = [
+    padded[top : top + 11, left : left + 13]
+    for top in range(5)
+    for left in range(5)
+  ]
+  found = [
+    [i for i, crop in enumerate(crops) if (crop == each).all()]
+    for each in np.asarray(shifted)
+  ]
+  assert shifted.dtype == np.uint8
+  assert all(len(each) == 1 for each in found)
+  counts = np.bincount([each[0] for each in found], minlength=25)
+  assert 5 < counts.min() <= counts.max() < 40  # 20 of each on average.
+
+
+@pytest.mark.parametrize('name', ['crop_flip', 'affine', 'shift_flip', 'none'])
 def test_train_transform_gives_model_inputs(name):
   transform = augment.train_transform(
     ConfigDict(_PP | {'augment': name}), cropped=False
@@ -180,6 +203,18 @@ def test_train_transform_gives_model_inputs(name):
   assert inputs.min() >= -1
   assert inputs.max() <= 1
   assert (name == 'none') == bool((inputs[0] == inputs[1]).all())
+  # Of earlier versions, whose runs are continued with the same images.
+  recorded = {
+    'crop_flip': [
+      0.5491999983787537,
+      -0.15410000085830688,
+      -0.1736000031232834,
+    ],
+    'affine': [-0.4047999978065491, -0.54830002784729, 0.16200000047683716],
+    'none': [-0.1462000012397766, -0.1462000012397766, -0.1462000012397766],
+  }
+  if name in recorded:
+    np.testing.assert_allclose(inputs[:, 2, 3, 1], recorded[name], atol=2e-4)
 
 
 def test_cropped_images_are_only_flipped():
@@ -207,11 +242,27 @@ def test_eval_transform_squashes_the_whole_image():
   np.testing.assert_allclose(inputs[0], whole / 127.5 - 1, atol=1e-4)
 
 
-def test_unknown_augmentation_is_answered_with_the_closest():
-  with pytest.raises(errors.ConfigError, match="Did you mean 'affine'"):
-    augment.train_transform(
-      ConfigDict(_PP | {'augment': 'afine'}), cropped=False
-    )
+@pytest.mark.parametrize(
+  ('field', 'name', 'closest'),
+  [
+    ('augment', 'afine', 'affine'),
+    ('augment', 'shift', 'shift_flip'),
+    ('policy', 'RandAugment2', 'randaugment'),
+    ('preset', 'strong_2', 'strong2'),
+  ],
+)
+def test_unknown_name_is_answered_with_the_closest(field, name, closest):
+  with pytest.raises(
+    errors.ConfigError, match=f"config.pp.{field} '{name}'.*mean '{closest}'"
+  ):
+    augment.train_transform(ConfigDict(_PP | {field: name}), cropped=False)
+
+
+def test_unknown_padding_is_answered_with_the_closest():
+  pp = ConfigDict(_PP | {'augment': 'shift_flip'})
+  pp.shift.mode = 'reflekt'
+  with pytest.raises(errors.ConfigError, match="Did you mean 'reflect'"):
+    augment.train_transform(pp, cropped=False)
 
 
 @pytest.mark.parametrize('alpha', [0.2, 1.0])

@@ -1,7 +1,9 @@
 """Data sets by name: prepared ones of any kind, and every wrong name."""
 
 import json
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
+import tfrecords
 from ml_collections import ConfigDict
 
 from vit_jax import errors
@@ -88,8 +91,24 @@ def data_dir(tmp_path):
   return tmp_path
 
 
+@pytest.fixture(scope='session', params=['array_record', 'tfrecord', 'parquet'])
+def pets_dir(tmp_path_factory, request):
+  """Pets in each format, of which tfds writes TFRecord with TensorFlow only."""
+  directory = tmp_path_factory.mktemp(request.param)
+  by_tfds = 'parquet' if request.param == 'parquet' else 'array_record'
+  options = tfds.download.DownloadConfig(num_shards=2)
+  Pets(data_dir=directory).download_and_prepare(
+    file_format=by_tfds, download_config=options
+  )
+  if request.param == 'tfrecord':
+    tfrecords.convert(directory / 'pets' / '2.3.1', 'pets', 2)
+  assert len(list(directory.glob(f'pets/2.3.1/*.{request.param}-*'))) == 4
+  return directory
+
+
 @pytest.mark.parametrize('name', ['pets', 'pets:2.3.1', 'pets:2.*.*'])
-def test_prepared_set_is_read_by_name_and_left_encoded(data_dir, name):
+def test_prepared_set_is_read_by_name_and_left_encoded(pets_dir, name):
+  data_dir = pets_dir
   source = sources.load_source(_config(data_dir, name), 'train')
   assert (len(source), source.num_classes) == (7, 3)
   assert source.class_names == ('cat', 'dog', 'emu')
@@ -103,18 +122,33 @@ def test_prepared_set_is_read_by_name_and_left_encoded(data_dir, name):
   assert seen == {(i, (70 + i, 90, 3), i % 3) for i in range(7)}
 
 
-def test_split_strings_are_tfdss(data_dir):
-  config = _config(data_dir, 'pets')
-  lengths = {
-    split: len(sources.load_source(config, split))
-    for split in ('train[:50%]', 'train[5:]', 'train[-1:]+validation', 'all')
-  }
-  assert lengths == {
-    'train[:50%]': 4,
-    'train[5:]': 2,
-    'train[-1:]+validation': 4,
-    'all': 10,
-  }
+def test_split_strings_are_tfdss(pets_dir):
+  config = _config(pets_dir, 'pets')
+
+  def read(split):
+    source = sources.load_source(config, split)
+    return [source.read(index) for index in range(len(source))]
+
+  train, validation = read('train'), read('validation')
+  assert (len(train), len(validation)) == (7, 3)
+  assert read('train[:50%]') == train[:4]
+  assert read('train[5:]') == train[5:]
+  assert read('train[2:-1]') == train[2:-1]
+  assert read('train[-1:]+validation') == [train[-1], *validation]
+  second = read('train[1shard:]')
+  assert read('validation+train[1shard:]') == validation + second
+  assert 2 < len(second) < 5 and read('train[:1shard]') + second == train
+  assert read('all') == train + validation
+
+
+def test_ranges_and_copies_in_other_processes_are_the_same(pets_dir):
+  source = sources.load_source(_config(pets_dir, 'pets'), 'train[1:]')
+  expected = [source.read(index) for index in range(6)]
+  assert source.records.read_range(2, 5) == expected[2:5]
+  copied = pickle.loads(pickle.dumps(source))
+  assert [copied.read(index) for index in range(6)] == expected
+  with pytest.raises(IndexError):
+    copied.read(6)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +198,12 @@ def test_other_prepared_versions_are_listed(data_dir):
     sources.load_source(_config(data_dir, 'pets:3.0.0'), 'train')
 
 
-def test_tfrecord_is_refused_by_name(data_dir):
+def test_unreadable_format_is_refused_by_name(data_dir):
   path = data_dir / 'pets' / '2.3.1' / 'dataset_info.json'
   description = json.loads(path.read_text())
-  description['fileFormat'] = 'tfrecord'
+  description['fileFormat'] = 'riegeli'
   path.write_text(json.dumps(description))
-  with pytest.raises(errors.DataError, match='stored as tfrecord; only array_'):
+  with pytest.raises(errors.DataError, match='stored as riegeli; what can be'):
     sources.load_source(_config(data_dir, 'pets'), 'train')
 
 
@@ -194,6 +228,20 @@ def test_damaged_records_are_named_with_their_directory(data_dir, damage):
   assert str(path.parent) in str(raised.value)
 
 
+@pytest.mark.parametrize('damage', ['cut', 'gone'])
+def test_damage_in_any_format_is_named(pets_dir, tmp_path, damage):
+  shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
+  _, path = sorted(tmp_path.glob('pets/2.3.1/*-train.*'))
+  if damage == 'cut':
+    path.write_bytes(path.read_bytes()[:-70])
+  else:
+    path.unlink()
+  with pytest.raises(errors.DataError, match=str(path.parent)) as raised:
+    source = sources.load_source(_config(tmp_path, 'pets'), 'train')
+    [source.read(index) for index in range(7)]
+  assert 'Copy or prepare the data set again.' in str(raised.value)
+
+
 def test_damaged_records_of_a_set_in_memory_are_named(tmp_path):
   sources.load_source(_config(tmp_path, 'digits'), 'train')
   (path,) = tmp_path.glob('digits/all/1.0.0/*-train.array_record*')
@@ -213,6 +261,27 @@ def test_damaged_description_is_named(data_dir, name):
     errors.DataError, match=f"Data set '{name}': its dataset_"
   ):
     sources.load_source(_config(data_dir, name), 'train')
+
+
+def test_small_images_of_tfrecord_are_kept_in_memory(tmp_path):
+  config = _config(tmp_path, 'digits')
+  before = sources.load_source(config, 'train[-100:]+test')
+  tfrecords.convert(tmp_path / 'digits' / 'all' / '1.0.0', 'digits', 3)
+  after = sources.load_source(config, 'train[-100:]+test')
+  np.testing.assert_array_equal(after.images, before.images)
+  np.testing.assert_array_equal(after.labels, before.labels)
+
+
+def test_path_is_a_folder_of_images(tmp_path):
+  for path in ('train/cat/0', 'train/emu/0', 'train/emu/1', 'test/cat/0'):
+    file = (tmp_path / path).with_suffix('.png')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new('RGB', (13, 11)).save(file)
+  config = _config(None, str(tmp_path))
+  config.pp = {'train': 'train', 'test': 'test'}
+  source = sources.load_source(config, 'train')
+  assert source.class_names == ('cat', 'emu')
+  assert source.labels.tolist() == [0, 1, 1]
 
 
 def test_images_beyond_memory_stay_encoded(tmp_path, monkeypatch):

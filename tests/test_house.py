@@ -44,7 +44,7 @@ GROUPS = (
     'step_window',
     'workdir',
   },
-  {'errors'},
+  {'cache', 'errors'},
 )
 # And these within a group.
 NEIGHBOURS = {
@@ -66,7 +66,7 @@ DISTRIBUTIONS = {
 }
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80  # Without the docstring.
-LONG_FUNCTIONS = {'train_and_evaluate': 160}
+LONG_FUNCTIONS = {'get_config': 120, 'train_and_evaluate': 160}
 
 
 class Import(NamedTuple):
@@ -164,7 +164,12 @@ def test_package_imports_neither_configs_nor_scripts():
 
 
 def test_configs_import_only_names_and_config_dicts():
-  allowed = {'ml_collections', 'vit_jax.errors', 'vit_jax.models.variants'}
+  allowed = {
+    'ml_collections',
+    'vit_jax.data.paths',
+    'vit_jax.errors',
+    'vit_jax.models.variants',
+  }
   wrong = [
     str(found)
     for found in IMPORTS

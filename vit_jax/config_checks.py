@@ -18,6 +18,7 @@ _AT_LEAST_ONE = (
 _NOT_NEGATIVE = (
   'base_lr',
   'checkpoint_every',
+  'cutmix_alpha',
   'mixup_alpha',
   'num_threads',
   'num_workers',
@@ -30,6 +31,7 @@ _MAY_BE_EMPTY = (
   'best_metric',
   'grad_norm_clip',
   'model_or_filename',
+  'pp.preset',
   'pretrained_dir',
   'tfds_data_dir',
   'tfds_manual_dir',
@@ -39,6 +41,7 @@ _OTHERS = (
   'decay_type',
   'dtype',
   'export',
+  'follow_links',
   'label_smoothing',
   'model',
   'offline',
@@ -51,8 +54,19 @@ _OTHERS = (
   'pp.affine.shift',
   'pp.area_range',
   'pp.augment',
+  'pp.color_jitter.brightness',
+  'pp.color_jitter.contrast',
+  'pp.color_jitter.hue',
+  'pp.color_jitter.saturation',
   'pp.crop',
+  'pp.erasing',
+  'pp.policy',
+  'pp.randaugment.magnitude',
+  'pp.randaugment.num_layers',
   'pp.ratio_range',
+  'pp.repeats',
+  'pp.shift.mode',
+  'pp.shift.pad',
   'pp.test',
   'pp.train',
   'seed',
@@ -178,6 +192,25 @@ def _range_problems(config: Any) -> list[str]:
     )
   scale = pp.affine.scale
   expect(0 <= scale < 1, 'pp.affine.scale', scale, in_0_1)
+  at_least_0 = {'pp.shift.pad': pp.shift.pad} | {
+    f'pp.color_jitter.{name}': value for name, value in pp.color_jitter.items()
+  }
+  at_least_0['pp.randaugment.num_layers'] = pp.randaugment.num_layers
+  for name, value in at_least_0.items():
+    expect(value >= 0, name, value, 'should not be negative.')
+  for name, value, limit in (
+    ('pp.color_jitter.hue', pp.color_jitter.hue, 0.5),
+    ('pp.erasing', pp.erasing, 1),
+    ('pp.randaugment.magnitude', pp.randaugment.magnitude, 30),
+  ):
+    expect(0 <= value <= limit, name, value, f'should be in [0, {limit}].')
+  repeats = pp.repeats
+  expect(
+    repeats >= 1 and config.batch % repeats == 0,
+    'pp.repeats',
+    repeats,
+    f'should be at least 1 and divide config.batch={config.batch}.',
+  )
   return list(found.values())
 
 

@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -40,7 +40,7 @@ _MODE = flags.DEFINE_enum(
 
 def run() -> None:
   """Runs the command; a user's mistake is one message and exit status 2."""
-  app.run(_main, flags_parser=_parse_flags)
+  app.run(_main, flags_parser=parse_flags)
 
 
 def _main(_) -> None:
@@ -91,8 +91,18 @@ def default_workdir(config_argument: str) -> str:
   return os.path.join('runs', pathlib.Path(file).stem, args)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-  """Parses the flags; whatever is wrong with them exits with status 2."""
+def parse_flags(
+  argv: list[str], names: Sequence[str] = ('mode', 'workdir')
+) -> list[str]:
+  """Parses the flags; whatever is wrong with them exits with status 2.
+
+  Args:
+    argv: of the process.
+    names: of the flags besides --config, as a message lists them.
+
+  Returns:
+    What is no flag: the name of the program.
+  """
   if {'--help', '-help', '-h'} & {*argv}:  # absl's own exits with status 1.
     app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
   if any(arg.lstrip('-').startswith('help') for arg in argv):
@@ -112,7 +122,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
   # Besides absl's and ml_collections' own, whatever a config file raises.
   except Exception as error:
-    _fail(_flag_error_text(error, argument, argv))
+    _fail(_flag_error_text(error, argument, argv, names))
   if not isinstance(_CONFIG.value, ConfigDict):
     _fail(f'get_config() of {argument} returned no ConfigDict.')
   if rest[1:]:
@@ -137,11 +147,13 @@ def _config_names() -> str:
   return ', '.join(sorted(p.name for p in files if p.stem != 'common')) or '-'
 
 
-def _flag_error_text(error: Exception, argument: str, argv: list[str]) -> str:
+def _flag_error_text(
+  error: Exception, argument: str, argv: list[str], names: Sequence[str]
+) -> str:
   """Returns what is wrong with the flags, in the user's terms."""
   if isinstance(error, flags.UnrecognizedFlagError):
     name = '--' + error.flagname.partition('.')[0]
-    valid = ['--config', '--config.FIELD', '--mode', '--workdir']
+    valid = [f'--{each}' for each in ('config', 'config.FIELD', *names)]
     return errors.unknown_name('flag', name, valid)
   try:
     # The flag's value is lost where a field's is wrong.

@@ -23,7 +23,7 @@ from vit_jax.checkpoints.state import (
   StateCheckpoints,
   abstract_state,
 )
-from vit_jax.data import augment, pipeline, prefetch, sources
+from vit_jax.data import augment, balance, pipeline, prefetch, sources
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
 from vit_jax.train_step import (
@@ -31,6 +31,7 @@ from vit_jax.train_step import (
   init_params,
   init_state,
   make_train_step,
+  run_keys,
   state_shapes,
   train_step,
 )
@@ -79,7 +80,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
     config.base_lr, config.decay_type, config.total_steps, config.warmup_steps
   )
   tx = optim.make_optimizer(config, schedule)
-  init_key, train_key = jax.random.split(jax.random.key(config.seed))
+  init_key, train_key = run_keys(config.seed)
   train_key = jax.device_put(train_key, sharding.replicated(mesh))
   shapes = state_shapes(model, tx, config.pp.crop)
   shardings = sharding.tree_shardings(mesh, shapes)
@@ -99,7 +100,10 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   )
 
   # Restore, or start from pretrained or random weights.
-  run.claim(config.to_dict(), is_writer=is_main_process)
+  # With the splits in full: of a folder that is not split, 'test' is a share.
+  settings = config.to_dict()
+  settings['pp'] |= {'train': train_source.split, 'test': test_source.split}
+  run.claim(settings, is_writer=is_main_process)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
       StateCheckpoints(
@@ -247,7 +251,8 @@ def _summary(
 ) -> dict[str, str]:
   """Returns the first lines that a user reads."""
   num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
-  epochs = config.total_steps * config.batch / len(train_source)
+  examples = config.total_steps * config.batch / config.pp.repeats
+  epochs = examples / len(train_source)
   kinds = {d.device_kind for d in mesh.devices.flat}
   processes, micro_batches, warmup = '', '', ''
   if config.warmup_steps >= config.total_steps:
@@ -263,8 +268,9 @@ def _summary(
   return {
     'devices': f'{mesh.size} x {", ".join(sorted(kinds))}{processes}',
     'data': f'{config.dataset}: {len(train_source):,} to train on '
-    f'({config.pp.train}), {len(test_source):,} to test on '
-    f'({config.pp.test}), {train_source.num_classes} classes',
+    f'({train_source.split}), {len(test_source):,} to test on '
+    f'({test_source.split}), {train_source.num_classes} classes',
+    **balance.class_lines(train_source, test_source),
     'model': f'{config.model.model_name}, {num_params:,} parameters, '
     f'{config.pp.crop} x {config.pp.crop} pixels, {config.dtype}, weights: '
     f'{weights or "random"}',

@@ -61,6 +61,7 @@ def train_step(
   accum_steps: int = 1,
   label_smoothing: float = 0.0,
   mixup_alpha: float = 0.0,
+  cutmix_alpha: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Makes one update; a pure function, jitted once by the loop.
 
@@ -79,23 +80,20 @@ def train_step(
       batch.
     label_smoothing: see `softmax_cross_entropy`.
     mixup_alpha: see `augment.mixup`; 0 mixes nothing.
+    cutmix_alpha: see `augment.cutmix`; 0 mixes nothing.
 
   Returns:
     The next state and float32 scalars 'loss', 'accuracy', 'learning_rate' and
     'grad_norm' (before clipping).
   """
-  transform_key, base_key = jax.random.split(
-    jax.random.fold_in(key, state.step)
-  )
-  batch_size = batch['label'].shape[0]
-  keys = jax.random.split(transform_key, batch_size)
+  keys, base_key = _step_keys(key, state.step, batch['label'].shape[0])
 
   def loss_and_accuracy(params, images, labels, keys, micro_key):
-    mixup_key, dropout_key = jax.random.split(micro_key)
-    inputs = transform(keys, images)
+    mixing_key, dropout_key = jax.random.split(micro_key)
     targets = jax.nn.one_hot(labels, model.num_classes)
-    if mixup_alpha:
-      inputs, targets = augment.mixup(mixup_key, inputs, targets, mixup_alpha)
+    inputs, targets = augment.mix(
+      mixing_key, transform(keys, images), targets, mixup_alpha, cutmix_alpha
+    )
     logits = model.apply(
       {'params': params},
       inputs,
@@ -164,7 +162,8 @@ def make_train_step(
     model: the module.
     tx: the optimiser.
     schedule: learning rate by step.
-    config: with `pp`, `accum_steps`, `label_smoothing` and `mixup_alpha`.
+    config: with `pp`, `accum_steps`, `label_smoothing`, `mixup_alpha` and
+      `cutmix_alpha`.
     cropped: whether the host crops the images.
     shardings: of every array of the state.
     mesh: the devices.
@@ -179,12 +178,68 @@ def make_train_step(
       transform=augment.train_transform(config.pp, cropped=cropped),
       accum_steps=config.accum_steps,
       label_smoothing=config.label_smoothing,
-      mixup_alpha=config.mixup_alpha,
+      mixup_alpha=augment.mixup_alpha(config),
+      cutmix_alpha=config.cutmix_alpha,
     ),
     in_shardings=(shardings, sharding.batch_sharding(mesh), everywhere),
     out_shardings=(shardings, everywhere),
     donate_argnums=0,
   )
+
+
+def run_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+  """Returns the keys of a run: for the first parameters, for its steps."""
+  init_key, train_key = jax.random.split(jax.random.key(seed))
+  return init_key, train_key
+
+
+def make_inputs(
+  config: Any, num_classes: int, *, cropped: bool
+) -> Callable[[jax.Array, Any, Any], tuple[jax.Array, jax.Array]]:
+  """Returns what tells the inputs of a step, the very ones it trains on.
+
+  Args:
+    config: as for `make_train_step`.
+    num_classes: of the targets.
+    cropped: whether the host crops the images.
+
+  Returns:
+    A function of the run's key, the number of updates before and a batch, that
+    gives inputs float32 [batch, height, width, 3] in [-1, 1] and targets
+    float32 [batch, num_classes], both mixed, in the order of the batch.
+  """
+  transform = augment.train_transform(config.pp, cropped=cropped)
+  split_rows = functools.partial(_split_rows, accum_steps=config.accum_steps)
+
+  def inputs(key, step, batch):
+    keys, base_key = _step_keys(key, step, batch['label'].shape[0])
+
+    def micro_inputs(args):
+      images, labels, keys, micro_step = args
+      mixing_key, _ = jax.random.split(jax.random.fold_in(base_key, micro_step))
+      return augment.mix(
+        mixing_key,
+        transform(keys, images),
+        jax.nn.one_hot(labels, num_classes),
+        augment.mixup_alpha(config),
+        config.cutmix_alpha,
+      )
+
+    rows = jax.tree.map(split_rows, (batch['image'], batch['label'], keys))
+    mixed = jax.lax.map(micro_inputs, (*rows, jnp.arange(config.accum_steps)))
+    return jax.tree.map(
+      lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), mixed
+    )
+
+  return jax.jit(inputs)
+
+
+def _step_keys(
+  key: jax.Array, step: jax.Array, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+  """Returns a key for each row, and one to fold the micro-batch into."""
+  transform_key, base_key = jax.random.split(jax.random.fold_in(key, step))
+  return jax.random.split(transform_key, batch_size), base_key
 
 
 def _split_rows(x: jax.Array, accum_steps: int) -> jax.Array:

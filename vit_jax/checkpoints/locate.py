@@ -7,7 +7,7 @@ import re
 
 from absl import logging
 
-from vit_jax import errors
+from vit_jax import cache, errors
 from vit_jax.checkpoints import places
 from vit_jax.checkpoints.digest import file_digest
 from vit_jax.checkpoints.places import addresses, directories, not_found
@@ -96,8 +96,7 @@ def find_local(name: str, directory: str | os.PathLike = '.') -> str:
 
 def cache_dir() -> pathlib.Path:
   """Returns the directory for what is downloaded or compiled once."""
-  default = '~/.cache/vit_jax'
-  return pathlib.Path(os.environ.get('VIT_JAX_CACHE') or default).expanduser()
+  return cache.directory()
 
 
 def is_offline(offline: bool | None = None) -> bool:

@@ -4,13 +4,23 @@ import importlib
 
 _MODULES = (
   'augment',
+  'balance',
   'builders',
   'cifar',
   'decode',
   'digits',
+  'files',
+  'folder',
   'images',
+  'manifest',
+  'parquet',
+  'paths',
   'pipeline',
+  'scan',
   'sources',
+  'splits',
+  'tfrecord',
+  'tfrecord_index',
 )
 
 __all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -16,10 +16,31 @@ _BUILDERS = {
   'cifar10': ('vit_jax.data.cifar', 'Cifar10'),
   'cifar100': ('vit_jax.data.cifar', 'Cifar100'),
 }
+# What can be read of what tfds writes, the fastest first.
+_FORMATS = ('array_record', 'tfrecord', 'parquet')
+# What tfds can't download: data set -> what is to be put where it looks.
+_IMAGENET = '(from https://image-net.org, after registration)'
+_MANUAL = {
+  'diabetic_retinopathy_detection': (
+    'sample/, test/ and trainLabels.csv, unpacked (from '
+    'https://www.kaggle.com/c/diabetic-retinopathy-detection/data)'
+  ),
+  'imagenet2012': (
+    f'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar {_IMAGENET}'
+  ),
+  'imagenet2012_real': f'ILSVRC2012_img_val.tar {_IMAGENET}',
+  'imagenet2012_subset': (
+    f'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar {_IMAGENET}'
+  ),
+  'resisc45': (
+    'NWPU-RESISC45/, unpacked (from '
+    'https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs)'
+  ),
+}
 
 
 def open_builder(config: Any) -> Any:
-  """Returns a tfds builder whose data is on disk as array_record.
+  """Returns a tfds builder whose data is on disk in one of `_FORMATS`.
 
   Args:
     config: with the fields `dataset`, `tfds_data_dir` and `tfds_manual_dir`
@@ -43,15 +64,28 @@ def open_builder(config: Any) -> Any:
     builder = _open_ours(name, arguments, config.tfds_manual_dir)
   else:
     builder = _open_prepared(name, arguments)
-  formats = {found.value for found in builder.info.available_file_formats()}
-  if 'array_record' not in formats:
-    raise errors.DataError(
-      f'Data set {dataset!r} in {builder.data_dir} is stored as '
-      f'{", ".join(sorted(formats)) or "an unknown format"}; only array_record '
-      'can be read. In another directory (--config.tfds_data_dir=DIR), prepare '
-      f'it by\n{_prepare_command(dataset)}'
-    )
+  _choose_format(dataset, builder)
   return builder
+
+
+def _choose_format(dataset: str, builder: Any) -> None:
+  """Sets `info.file_format`, which the files' names are made from."""
+  info = builder.info
+  formats = {found.value for found in info.available_file_formats()}
+  for readable in _FORMATS:
+    if readable in formats:
+      if info.file_format.value != readable:
+        info.set_file_format(
+          readable, override=True, override_if_initialized=True
+        )
+      return
+  raise errors.DataError(
+    f'Data set {dataset!r} in {builder.data_dir} is stored as '
+    f'{", ".join(sorted(formats)) or "an unknown format"}; what can be read is '
+    f'{", ".join(_FORMATS)}. On a machine that has TensorFlow, prepare it once '
+    f'more by\n{_prepare_command(dataset)}\nand name the place by '
+    '--config.tfds_data_dir=DIR'
+  )
 
 
 def _parse_name(dataset: str) -> tuple[str, dict[str, Any]]:
@@ -166,18 +200,26 @@ def _open_prepared(name: str, arguments: dict[str, Any]) -> Any:
       f'{text} Any other name is one of a tfds data set that is prepared in '
       f'{" or ".join(roots)}.'
     )
-  wanted = '/'.join(
-    [
-      name,
-      *(str(arguments[k]) for k in ('config', 'version') if k in arguments),
-    ]
-  )
+  config = '/'.join([name, *filter(None, [arguments.get('config')])])
+  version = arguments.get('version')
+  wanted = f'{config}:{version}' if version else config
   raise errors.DataNotFoundError(
     f'Data set {wanted!r} is not prepared in {" or ".join(roots)} '
     f'(of this name there is: {", ".join(sorted(variants)) or "nothing"}). '
-    'Where tfds can prepare it, which for most sets takes TensorFlow, run\n'
-    f'{_prepare_command(name)}\nand copy its directory {name}/ into '
-    f'{roots[0]}, or name the place by --config.tfds_data_dir=DIR'
+    'Most sets are prepared with TensorFlow, which is used nowhere here: on '
+    f'any machine that has it, {_manual_text(name)}run once\n'
+    f'{_prepare_command(config)}\n'
+    f'and copy its directory ~/tensorflow_datasets/{name}/ into {roots[0]}, or '
+    'name the place by --config.tfds_data_dir=DIR'
+  )
+
+
+def _manual_text(name: str) -> str:
+  """Returns what is to be done by hand before `name` can be prepared."""
+  if name not in _MANUAL:
+    return ''
+  return (
+    f'put {_MANUAL[name]} into ~/tensorflow_datasets/downloads/manual/ and '
   )
 
 
@@ -201,6 +243,5 @@ def _readable_description(name: str) -> Iterator[None]:
 def _prepare_command(dataset: str) -> str:
   return (
     '  python -c "import tensorflow_datasets as tfds; '
-    f"tfds.builder('{dataset}')"
-    ".download_and_prepare(file_format='array_record')\""
+    f"tfds.builder('{dataset}').download_and_prepare()\""
   )

@@ -48,8 +48,9 @@ def train_batches(
       (processes that decode instead of threads; 0 for none), `on_bad_image`
       ('fail', or 'skip' to take another in its place), `pp.train` (the split),
       `pp.crop`, `pp.area_range` and `pp.ratio_range` (see
-      `decode.random_resized_crop`); those of `sources.load_source` if `source`
-      is None.
+      `decode.random_resized_crop`), `pp.repeats` (how often an example is in a
+      batch, 1 if it is missing); those of `sources.load_source` if `source` is
+      None.
     start_step: how many steps were done before.
     source: what to read, if it isn't `pp.train` of `config.dataset`.
     process_index: which part of each batch to read, in [0, process_count).
@@ -73,11 +74,13 @@ def train_batches(
     _position, config.batch, local_batch, process_index
   )
   order = _Order(len(source), config.seed)
+  repeats = config.pp.get('repeats', 1)  # Of an example, one after the other.
   images, labels = source.images, source.labels
   if images is not None and labels is not None:
     # Indices first and one gather a batch: half a microsecond an image.
     def read_batch(step: int):
-      indices = order(position(step, np.arange(local_batch)))
+      places = position(step, np.arange(local_batch))
+      indices = order(places // repeats)
       return {'image': images[indices], 'label': labels[indices]}
 
     return _batch_iterator(read_batch, start_step, _ENDLESS, config)
@@ -86,7 +89,7 @@ def train_batches(
 
   def read_row(row: int):
     place = position(*divmod(row, local_batch))
-    image, label = reader.read_or_substitute(order(place), place)
+    image, label = reader.read_or_substitute(order(place // repeats), place)
     if config.pp.get('augment', 'crop_flip') != 'crop_flip':
       image = decode.resize_squash(image, config.pp.crop)
       return {'image': image, 'label': label}

@@ -29,6 +29,7 @@ class Source:
     images: uint8 [N, height, width, 3] in memory, or None where images are
       large or of several sizes.
     records: (encoded image, label) by index, where `images` is None.
+    paths: of the files, where each example is one.
   """
 
   name: str
@@ -37,6 +38,7 @@ class Source:
   labels: np.ndarray | None = None
   images: np.ndarray | None = None
   records: Sequence[tuple[bytes, int]] | None = None
+  paths: Sequence[str] | None = None
 
   def __len__(self) -> int:
     held = self.records if self.images is None else self.images
@@ -45,6 +47,12 @@ class Source:
   @property
   def num_classes(self) -> int:
     return len(self.class_names)
+
+  def describe(self, index: int) -> str:
+    """Returns what to call an example in an error."""
+    if self.paths is not None:
+      return self.paths[index]
+    return f'{self.name} {self.split} record {index}'
 
   def read(self, index: int) -> tuple[bytes | np.ndarray, int]:
     """Returns an image, decoded (uint8 [H, W, 3]) or encoded, and its label.
@@ -62,8 +70,9 @@ def load_source(config: Any, split: str) -> Source:
   """Opens one split of `config.dataset`, preparing it first where needed.
 
   `digits`, `digits/0_to_4`, `digits/5_to_9`, `cifar10` and `cifar100` are
-  prepared on first use. Any other tfds data set must already be prepared as
-  array_record.
+  prepared on first use. Any other tfds data set must already be prepared, as
+  array_record, TFRecord or Parquet. A path is a folder of images or a manifest,
+  see `folder.load_source`.
 
   Args:
     config: with the fields `dataset` (a tfds name), `tfds_data_dir` (None for
@@ -76,6 +85,10 @@ def load_source(config: Any, split: str) -> Source:
     DataNotFoundError: the data set is not prepared and can't be.
     DataError: the data set is broken or has no images with labels.
   """
+  from vit_jax.data import folder  # Which imports this module.
+
+  if folder.is_path(config.dataset):
+    return folder.load_source(config, split)
   builder = builders.open_builder(config)
   features = _check_features(config.dataset, builder)
   _check_split(config.dataset, split, builder)
@@ -97,13 +110,9 @@ class _Records(Sequence):
   """(encoded image, label) of each record of a prepared tfds data set."""
 
   def __init__(self, dataset: str, split: str, builder: Any):
-    import tensorflow_datasets as tfds
-
     self._where = f'Data set {dataset!r} in {builder.data_dir}, {split}'
     with self._readable('the split'):
-      self._records = builder.as_data_source(
-        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-      )
+      self._records = _open_records(split, builder)
 
   def __len__(self) -> int:
     return len(self._records)
@@ -124,6 +133,8 @@ class _Records(Sequence):
   def _readable(self, what: str) -> Iterator[None]:
     try:
       yield
+    except errors.DataError:  # Of our own readers, which tell more.
+      raise
     # The reader's C++ raises several kinds for files that are cut or gone.
     except Exception as error:
       raise errors.DataError(
@@ -132,11 +143,31 @@ class _Records(Sequence):
       ) from error
 
 
+def _open_records(split: str, builder: Any) -> Any:
+  """Returns the serialised tf.Examples of a split, whatever they are kept in.
+
+  Where they are is what tfds's own parser of splits says.
+  """
+  import tensorflow_datasets as tfds
+
+  from vit_jax.data import parquet, tfrecord
+
+  if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
+    return builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+  file_instructions = builder.info.splits[split].file_instructions
+  if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
+    return tfrecord.TfRecords(file_instructions)
+  return parquet.ParquetRecords(file_instructions)
+
+
 def _parse(record: bytes) -> tuple[bytes, int]:
   """Returns the encoded image and the label of a serialised tf.Example.
 
-  tfds's own parser would take five times as long, and decode what there is of
-  boxes and masks.
+  What the features are called and hold is read by tfds (`_check_features`), the
+  record by protobuf: tfds's own parser would take five times as long, and
+  decode what there is of boxes and masks.
   """
   from tensorflow_datasets.proto import tf_example_pb2
 

@@ -13,6 +13,7 @@ from vit_jax.figures.attention import (
   plot_overlay,
   plot_six_steps,
 )
+from vit_jax.figures.batch import plot_batch
 from vit_jax.figures.canvas import FORMATS
 from vit_jax.figures.curves import plot_curves, smooth
 from vit_jax.figures.pictures import (
@@ -28,6 +29,7 @@ __all__ = [
   'Style',
   'min_max',
   'overlay',
+  'plot_batch',
   'plot_contact_sheet',
   'plot_curves',
   'plot_heads',

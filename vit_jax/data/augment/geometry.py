@@ -1,32 +1,24 @@
-"""What happens to images on the device: crop, resize, warp, flip, normalise.
+"""Where pixels go: cropped, resized, shifted, mirrored, warped.
 
 Every function takes one image and is jit- and vmap-able; random ones are pure
-functions of their key. `train_transform` and `eval_transform` put them together
-for a batch, inside the jitted step.
+functions of their key.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num
-
-from vit_jax import errors
+from jaxtyping import Array, Bool, Float, Key, Num
 
 Size = int | tuple[int, int]
-Transform = Callable[[Key[Array, ' batch'], jax.Array], jax.Array]
 
 # Tries before a box that sticks out of the image is cut to it. With the default
-# ranges on a square image about one try in thirteen fails.
-_CROP_ATTEMPTS = 10
-
-
-def normalize(
-  image: Num[Array, '*batch height width 3'],
-) -> Float[Array, '*batch height width 3']:
-  """Maps pixels from [0, 255] to [-1, 1], as the published weights expect."""
-  return (image.astype(jnp.float32) - 127.5) / 127.5
+# ranges of crops on a square image about one try in thirteen fails.
+_BOX_ATTEMPTS = 10
+# Names of what surrounds a shifted image, as `jnp.pad` has them: black, the
+# image mirrored, or the pixels of its border.
+PadMode = Literal['constant', 'reflect', 'edge']
+PAD_MODES = get_args(PadMode)
 
 
 def random_resized_crop(
@@ -54,7 +46,38 @@ def random_resized_crop(
   """
   height, width = image.shape[:2]
   area_key, ratio_key, y_key, x_key = jax.random.split(key, 4)
-  shape = (_CROP_ATTEMPTS,)
+  box_height, box_width, _ = draw_box_size(
+    area_key, ratio_key, (height, width), area_range, ratio_range
+  )
+  box_height = jnp.minimum(box_height, height)
+  box_width = jnp.minimum(box_width, width)
+  top = jax.random.uniform(y_key) * (height - box_height)
+  left = jax.random.uniform(x_key) * (width - box_width)
+  return crop_and_resize(image, (top, left, box_height, box_width), size)
+
+
+def draw_box_size(
+  area_key: Key[Array, ''],
+  ratio_key: Key[Array, ''],
+  size: tuple[int, int],
+  area_range: tuple[float, float],
+  ratio_range: tuple[float, float],
+) -> tuple[Float[Array, ''], Float[Array, ''], Bool[Array, '']]:
+  """Draws the size of a box, again if it sticks out of the image.
+
+  Args:
+    area_key: for the share of the area, which is uniform.
+    ratio_key: for width / height, which is log-uniform.
+    size: (height, width) of the image in pixels.
+    area_range: smallest and largest share of the image's area, in (0, 1].
+    ratio_range: smallest and largest width / height.
+
+  Returns:
+    Height and width in pixels, and whether the box fits: after ten tries it
+    may not.
+  """
+  height, width = size
+  shape = (_BOX_ATTEMPTS,)
   area = jax.random.uniform(
     area_key, shape, minval=area_range[0], maxval=area_range[1]
   )
@@ -68,11 +91,7 @@ def random_resized_crop(
   box_heights, box_widths = jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)
   fits = (box_heights <= height) & (box_widths <= width)
   first = jnp.argmax(fits)  # The first that fits, or 0 if none does.
-  box_height = jnp.minimum(box_heights[first], height)
-  box_width = jnp.minimum(box_widths[first], width)
-  top = jax.random.uniform(y_key) * (height - box_height)
-  left = jax.random.uniform(x_key) * (width - box_width)
-  return crop_and_resize(image, (top, left, box_height, box_width), size)
+  return box_heights[first], box_widths[first], fits[first]
 
 
 def crop_and_resize(
@@ -119,6 +138,30 @@ def random_flip(
 ) -> Num[Array, 'height width channels']:
   """Mirrors an image left to right, half of the time."""
   return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def random_shift(
+  key: Key[Array, ''],
+  image: Num[Array, 'height width channels'],
+  pad: int = 4,
+  mode: PadMode = 'constant',
+) -> Num[Array, 'height width channels']:
+  """Shifts an image by up to `pad` whole pixels, up or down and sideways.
+
+  It is a crop of the padded image, as for CIFAR (He et al. 2016, section 4.2).
+
+  Args:
+    key: the only source of randomness.
+    image: [height, width, channels], any range.
+    pad: the largest shift in pixels.
+    mode: one of `PAD_MODES`, what comes from outside.
+
+  Returns:
+    As the image, in shape and kind.
+  """
+  padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode)
+  top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+  return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
 def random_affine(
@@ -172,39 +215,6 @@ def random_affine(
   return bilinear_sample(image, source_y, source_x)
 
 
-def mixup(
-  key: Key[Array, ''],
-  images: Float[Array, 'batch height width channels'],
-  targets: Float[Array, 'batch num_classes'],
-  alpha: float,
-) -> tuple[
-  Float[Array, 'batch height width channels'],
-  Float[Array, 'batch num_classes'],
-]:
-  """Blends every image and its target with those of another.
-
-  Zhang et al. 2018, "mixup", equation 1. One weight is drawn for the batch,
-  from Beta(alpha, alpha). The larger part is the image's own, so that its label
-  still is the best answer.
-
-  Args:
-    key: the only source of randomness.
-    images: [batch, height, width, channels].
-    targets: [batch, num_classes], rows sum to one.
-    alpha: above 0; the larger, the more is mixed.
-
-  Returns:
-    The blended images and targets.
-  """
-  weight = jax.random.beta(key, alpha, alpha)
-  weight = jnp.maximum(weight, 1 - weight)
-
-  def blend(x):
-    return weight * x + (1 - weight) * x[::-1]
-
-  return blend(images), blend(targets)
-
-
 def bilinear_sample(
   image: Num[Array, 'height width channels'],
   y: Float[Array, 'rows columns'],
@@ -225,62 +235,6 @@ def bilinear_sample(
 
   samples = jax.vmap(sample, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))
   return samples * inside[..., None]
-
-
-def train_transform(pp: Any, *, cropped: bool) -> Transform:
-  """Returns what makes model inputs of training images, on the device.
-
-  Args:
-    pp: `config.pp` with `crop` and `augment`: 'crop_flip' (also `area_range`,
-      `ratio_range`), 'affine' (also `affine`) or 'none'.
-    cropped: whether the host has cropped and resized the images already, as it
-      does where their sizes vary.
-
-  Returns:
-    A function of one key per image and uint8 images [batch, height, width, 3]
-    that gives float32 [batch, crop, crop, 3] in [-1, 1].
-
-  Raises:
-    ConfigError: an unknown `augment`.
-  """
-
-  def crop_flip(key, image):
-    crop_key, flip_key = jax.random.split(key)
-    if not cropped:
-      image = random_resized_crop(
-        crop_key, image, pp.crop, tuple(pp.area_range), tuple(pp.ratio_range)
-      )
-    return random_flip(flip_key, image)
-
-  def affine(key, image):
-    return random_affine(key, image, pp.crop, **pp.affine)
-
-  def none(key, image):
-    del key
-    return resize(image, pp.crop)
-
-  choices = {'crop_flip': crop_flip, 'affine': affine, 'none': none}
-  if pp.augment not in choices:
-    raise errors.ConfigError(
-      errors.unknown_name('config.pp.augment', pp.augment, choices)
-    )
-  augment = choices[pp.augment]
-  return lambda keys, images: normalize(jax.vmap(augment)(keys, images))
-
-
-def eval_transform(pp: Any) -> Callable[[jax.Array], jax.Array]:
-  """Returns what makes model inputs of images to evaluate: squash, normalise.
-
-  Args:
-    pp: `config.pp` with `crop`.
-
-  Returns:
-    A function of uint8 images [batch, height, width, 3] that gives float32
-    [batch, crop, crop, 3] in [-1, 1].
-  """
-  return lambda images: normalize(
-    jax.vmap(lambda image: resize(image, pp.crop))(images)
-  )
 
 
 def _symmetric(key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
