@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import parity
+import PIL.Image
 import pytest
 from jaxtyping import install_import_hook
 
@@ -31,7 +32,9 @@ install_import_hook(
 import file_server  # noqa: E402
 
 import vit_jax  # noqa: E402
+from scripts import attention_figures  # noqa: E402
 from vit_jax import checkpoints  # noqa: E402
+from vit_jax.figures import canvas  # noqa: E402
 
 # What is compared was recorded on a CPU; other devices multiply with fewer
 # digits. The variable is for the processes that tests start.
@@ -79,6 +82,59 @@ def _without_late_answers() -> Iterator[None]:
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, 'unraisablehook', report_others)
     yield
+
+
+@pytest.fixture
+def saved(monkeypatch) -> list[Any]:
+  """Gives the figures that are saved, with all that is in them."""
+  found = []
+  save = canvas.save
+
+  def spy(figure, *args):
+    found.append(figure)
+    save(figure, *args)
+
+  monkeypatch.setattr(canvas, 'save', spy)
+  return found
+
+
+@pytest.fixture
+def draw(monkeypatch, capsys, tmp_path):
+  """Gives (checkpoint, images, options) -> (status, standard error).
+
+  It runs `scripts/attention_figures.py`, which writes to tmp_path / 'out'.
+  """
+
+  def call(checkpoint, names, *options, out=True):
+    monkeypatch.setattr(
+      sys,
+      'argv',
+      [
+        'attention_figures.py',
+        f'--checkpoint={checkpoint}',
+        *([f'--out={tmp_path / "out"}'] if out else []),
+        '--dpi=20',
+        *options,
+        '--images',
+        *map(str, names),
+      ],
+    )
+    status = attention_figures.main()
+    return status, capsys.readouterr().err
+
+  return call
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[pathlib.Path]:
+  rng = np.random.default_rng(0)
+  paths = []
+  for i in range(3):
+    paths.append(tmp_path / 'photos' / f'photo{i}.png')
+    paths[0].parent.mkdir(exist_ok=True)
+    pixels = rng.integers(256, size=(37, 53, 3)).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(paths[-1])
+  return paths
 
 
 @pytest.fixture

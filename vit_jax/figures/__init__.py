@@ -13,7 +13,7 @@ from vit_jax.figures.attention import (
   plot_overlay,
   plot_six_steps,
 )
-from vit_jax.figures.canvas import FORMATS
+from vit_jax.figures.canvas import FORMATS, drawable
 from vit_jax.figures.curves import plot_curves, smooth
 from vit_jax.figures.pictures import (
   Style,
@@ -26,6 +26,7 @@ from vit_jax.figures.pictures import (
 __all__ = [
   'FORMATS',
   'Style',
+  'drawable',
   'min_max',
   'overlay',
   'plot_contact_sheet',
