@@ -5,6 +5,7 @@ import functools
 import gc
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,9 +33,7 @@ install_import_hook(
 import file_server  # noqa: E402
 
 import vit_jax  # noqa: E402
-from scripts import attention_figures  # noqa: E402
 from vit_jax import checkpoints  # noqa: E402
-from vit_jax.figures import canvas  # noqa: E402
 
 # What is compared was recorded on a CPU; other devices multiply with fewer
 # digits. The variable is for the processes that tests start.
@@ -87,6 +86,8 @@ def _without_late_answers() -> Iterator[None]:
 @pytest.fixture
 def saved(monkeypatch) -> list[Any]:
   """Gives the figures that are saved, with all that is in them."""
+  from vit_jax.figures import canvas
+
   found = []
   save = canvas.save
 
@@ -104,6 +105,8 @@ def draw(monkeypatch, capsys, tmp_path):
 
   It runs `scripts/attention_figures.py`, which writes to tmp_path / 'out'.
   """
+
+  from scripts import attention_figures
 
   def call(checkpoint, names, *options, out=True):
     monkeypatch.setattr(
@@ -127,6 +130,7 @@ def draw(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def photos(tmp_path) -> list[pathlib.Path]:
+  """Three images in a directory of their own."""
   rng = np.random.default_rng(0)
   paths = []
   for i in range(3):
@@ -135,6 +139,47 @@ def photos(tmp_path) -> list[pathlib.Path]:
     pixels = rng.integers(256, size=(37, 53, 3)).astype(np.uint8)
     PIL.Image.fromarray(pixels).save(paths[-1])
   return paths
+
+
+@pytest.fixture(scope='session')
+def driver():
+  """A headless Chromium with a window of its own."""
+  from selenium import webdriver
+
+  paths = [shutil.which(name) for name in ('chromium', 'chromedriver')]
+  if None in paths:
+    pytest.fail(
+      'These tests need Chromium and its driver: apt-get install chromium '
+      'chromium-driver.'
+    )
+  options = webdriver.ChromeOptions()
+  options.binary_location = paths[0]
+  for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage'):
+    options.add_argument(argument)
+  options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+  running = webdriver.Chrome(options, webdriver.ChromeService(paths[1]))
+  yield running
+  running.quit()
+
+
+@pytest.fixture(scope='module', params=['token', 'gap'])
+def made(request, tmp_path_factory):
+  import browser
+  import pages
+
+  path = tmp_path_factory.mktemp('pages') / f'{request.param}.html'
+  return pages.make(path, request.param, style=browser.STYLE, title='small')
+
+
+@pytest.fixture
+def reader(driver, made):
+  import browser
+
+  found = browser.Reader(driver, made)
+  yield found
+  assert not [
+    entry for entry in driver.get_log('browser') if entry['level'] == 'SEVERE'
+  ]
 
 
 @pytest.fixture

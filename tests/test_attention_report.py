@@ -232,12 +232,12 @@ def test_weights_without_a_head_have_maps_but_no_prediction(
 def test_what_is_done_stays_when_the_user_stops_it(
   draw, photos, mini, tmp_path, monkeypatch
 ):
-  draw = drawing.draw_image
+  draw_image = drawing.draw_image
 
   def stop_at_the_second(run, seen, folder):
     if 'photo1' in seen.name:
       raise KeyboardInterrupt
-    draw(run, seen, folder)
+    draw_image(run, seen, folder)
 
   monkeypatch.setattr(drawing, 'draw_image', stop_at_the_second)
   status, err = draw(mini('mini-vit').path, photos, '--no-faithfulness')
