@@ -135,8 +135,8 @@ def test_small_maps_are_buttons(reader, made):
 
 @pytest.mark.parametrize('strip, plane', [('heads', 2), ('layers', 0)])
 def test_small_maps_follow_layer_and_patch(reader, made, strip, plane):
-  """Those of the heads in layer 0; those of the layers for head 1."""
-  change = {'heads': 'layer: 0, kept: 3', 'layers': 'head: 1, kept: 3'}[strip]
+  """Those of the heads in layer 1; those of the layers for head 1."""
+  change = {'heads': 'layer: 1, kept: 3', 'layers': 'head: 1, kept: 3'}[strip]
   reader.run(f'change({{{change}}})')
   reader.wait()
   child = plane + 1 + (strip == 'heads')  # The mean goes before the heads.
@@ -144,7 +144,7 @@ def test_small_maps_follow_layer_and_patch(reader, made, strip, plane):
     f"const c = document.querySelector('#{strip} button:nth-child({child})"
     " canvas'); return [...c.getContext('2d').getImageData(0, 0, 5, 2).data]"
   )
-  matrix = made.weights[0, 2] if strip == 'heads' else made.weights[0, 1]
+  matrix = made.weights[1, 2] if strip == 'heads' else made.weights[0, 1]
   first = len(matrix) - 10
   wanted = browser.colors_of(made, matrix[first + 3, first:])
   found = np.reshape(drawn, (10, 4))[:, :3]

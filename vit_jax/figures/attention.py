@@ -20,7 +20,7 @@ _STEP = 2.3  # From one of the six steps to the next, at least.
 _SHEET_COLUMNS = 4
 _ROW_COLUMNS = 13  # As many as 12 layers need.
 # Else a power of ten would stand where there is no room.
-_NUMBERS = FuncFormatter(lambda value, _: f'{value:.3g}')
+_NUMBERS = FuncFormatter(lambda value, _: f'{value:.4g}')
 _SIZE = 9  # Points of a panel's name.
 
 
@@ -200,7 +200,8 @@ def plot_six_steps(
     2.5 * _NAME, left=_BAR, right=max(_BAR, _STEP - width),
   )  # fmt: skip
   first = axes[0, 0]
-  first.bar(range(len(row)), row, width=1, color='#0072B2')
+  # Bars would have gaps between them where a patch is no whole pixels.
+  first.stairs(row, np.arange(len(row) + 1) - 0.5, fill=True, color='#0072B2')
   first.set_xlim(-0.5, len(row) - 0.5)
   first.xaxis.set_major_locator(
     MaxNLocator(nbins=max(1, min(6, int(3 * width))), integer=True)
