@@ -202,11 +202,10 @@ async function choose(index) {
     button.ariaPressed = i === index;
   });
   try {
-    // One after the other: the reader may choose another in between.
-    const weights = await Weights.read(index);
-    if (state.image !== index) return;
-    await picture.load(source);
-    if (state.image !== index) return;
+    const found = [Weights.read(index), Picture.decode(source)];
+    const [weights, image] = await Promise.all(found);
+    if (state.image !== index) return; // The reader has chosen another.
+    picture.take(image);
     at('stage').ariaBusy = false;
     change({weights});
   } catch (error) {
