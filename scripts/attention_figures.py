@@ -17,12 +17,18 @@ images could not be used.
 
 import argparse
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable
 
 from vit_jax import errors
 from vit_jax.attention import HEAD_FUSIONS
-from vit_jax.attention_report import METHODS, Settings, write_report
+from vit_jax.attention_report import (
+  METHODS,
+  Settings,
+  parse_size,
+  write_report,
+)
 from vit_jax.data.images import FITS
 
 
@@ -33,6 +39,8 @@ def main() -> int:
     args.pop(key) for key in ('checkpoint', 'images', 'out', 'html')
   )
   try:
+    if args['image_size'] is not None:
+      args['image_size'] = parse_size(args['image_size'])
     report = write_report(checkpoint, names, out, Settings(**args), html=html)
   except errors.UserError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -94,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_maps(option: Callable[..., None]) -> None:
   option('method', 'of the overlay', choices=list(METHODS))
-  option('layers', 'all, or any of first, middle, last, 0, 1, ... by commas')
+  option(
+    'layers',
+    'all, or any of first, middle, last, 0, 1, ... by commas; from the end '
+    'with an equals sign, --layers=-1,-2',
+  )
   option('heads', 'mean, all, or numbers by commas')
   option(
     'class',
@@ -102,10 +114,15 @@ def _add_maps(option: Callable[..., None]) -> None:
     dest='class_asked',
     metavar='CLASS',
   )
-  option('head_fusion', 'of rollouts', choices=list(HEAD_FUSIONS))
+  option(
+    'head_fusion',
+    'how heads become one in rollout and on the page',
+    choices=list(HEAD_FUSIONS),
+  )
   option(
     'discard_ratio',
-    'of rollouts: share of the smallest weights that are left out, 0 to 1',
+    'share of the smallest weights that are left out, 0 to 1, in rollout, '
+    'grad_rollout and on the page',
     type=float,
   )
   option(
@@ -133,8 +150,8 @@ def _add_model(option: Callable[..., None]) -> None:
   option('batch', 'images at a time', type=int, metavar='N')
   option(
     'image_size',
-    'side in pixels; by default what the weights were made for',
-    type=int,
+    'side in pixels, or height and width as 224x320; by default what the '
+    'weights were made for',
     metavar='N',
   )
   option(
@@ -147,4 +164,6 @@ def _add_model(option: Callable[..., None]) -> None:
 
 
 if __name__ == '__main__':
+  # As job schedulers stop a program: what is done is still summed up.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   sys.exit(main())

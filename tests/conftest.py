@@ -5,6 +5,7 @@ import functools
 import gc
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import parity
+import PIL.Image
 import pytest
 from jaxtyping import install_import_hook
 
@@ -79,6 +81,105 @@ def _without_late_answers() -> Iterator[None]:
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, 'unraisablehook', report_others)
     yield
+
+
+@pytest.fixture
+def saved(monkeypatch) -> list[Any]:
+  """Gives the figures that are saved, with all that is in them."""
+  from vit_jax.figures import canvas
+
+  found = []
+  save = canvas.save
+
+  def spy(figure, *args):
+    found.append(figure)
+    save(figure, *args)
+
+  monkeypatch.setattr(canvas, 'save', spy)
+  return found
+
+
+@pytest.fixture
+def draw(monkeypatch, capsys, tmp_path):
+  """Gives (checkpoint, images, options) -> (status, standard error).
+
+  It runs `scripts/attention_figures.py`, which writes to tmp_path / 'out'.
+  """
+
+  from scripts import attention_figures
+
+  def call(checkpoint, names, *options, out=True):
+    monkeypatch.setattr(
+      sys,
+      'argv',
+      [
+        'attention_figures.py',
+        f'--checkpoint={checkpoint}',
+        *([f'--out={tmp_path / "out"}'] if out else []),
+        '--dpi=20',
+        *options,
+        '--images',
+        *map(str, names),
+      ],
+    )
+    status = attention_figures.main()
+    return status, capsys.readouterr().err
+
+  return call
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[pathlib.Path]:
+  """Three images in a directory of their own."""
+  rng = np.random.default_rng(0)
+  paths = []
+  for i in range(3):
+    paths.append(tmp_path / 'photos' / f'photo{i}.png')
+    paths[0].parent.mkdir(exist_ok=True)
+    pixels = rng.integers(256, size=(37, 53, 3)).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(paths[-1])
+  return paths
+
+
+@pytest.fixture(scope='session')
+def driver():
+  """A headless Chromium with a window of its own."""
+  from selenium import webdriver
+
+  paths = [shutil.which(name) for name in ('chromium', 'chromedriver')]
+  if None in paths:
+    pytest.fail(
+      'These tests need Chromium and its driver: apt-get install chromium '
+      'chromium-driver.'
+    )
+  options = webdriver.ChromeOptions()
+  options.binary_location = paths[0]
+  for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage'):
+    options.add_argument(argument)
+  options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+  running = webdriver.Chrome(options, webdriver.ChromeService(paths[1]))
+  yield running
+  running.quit()
+
+
+@pytest.fixture(scope='module', params=['token', 'gap'])
+def made(request, tmp_path_factory):
+  import browser
+  import pages
+
+  path = tmp_path_factory.mktemp('pages') / f'{request.param}.html'
+  return pages.make(path, request.param, style=browser.STYLE, title='small')
+
+
+@pytest.fixture
+def reader(driver, made):
+  import browser
+
+  found = browser.Reader(driver, made)
+  yield found
+  assert not [
+    entry for entry in driver.get_log('browser') if entry['level'] == 'SEVERE'
+  ]
 
 
 @pytest.fixture

@@ -85,3 +85,8 @@ def weights_of(path: pathlib.Path, index: int) -> tuple[np.ndarray, np.ndarray]:
   codes = np.frombuffer(content, np.uint8, offset=8 * size)
   share = (codes.reshape(*rows, patches) / 255) ** 2
   return share * floats[0][..., None], floats[1]
+
+
+def summary_of(tmp_path: pathlib.Path) -> dict[str, Any]:
+  """Returns the summary that the fixture `draw` has left."""
+  return json.loads((tmp_path / 'out' / 'summary.json').read_text())

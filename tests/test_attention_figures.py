@@ -7,25 +7,10 @@ import numpy as np
 import pytest
 
 from vit_jax import errors, figures
-from vit_jax.figures import canvas
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(256, size=(12, 20, 3)).astype(np.uint8)
 MAPS = RNG.random((2, 3, 3, 5)).astype(np.float32)  # Layers, heads, grid.
-
-
-@pytest.fixture
-def saved(monkeypatch):
-  """Gives the figures that are saved."""
-  found = []
-  save = canvas.save
-
-  def spy(figure, *args):
-    found.append(figure)
-    save(figure, *args)
-
-  monkeypatch.setattr(canvas, 'save', spy)
-  return found
 
 
 # --- Pictures ----------------------------------------------------------------

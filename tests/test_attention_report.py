@@ -1,76 +1,30 @@
 """What `scripts/attention_figures.py` writes, and what it says of mistakes."""
 
 import dataclasses
-import functools
-import json
-import pathlib
 import shutil
-import sys
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pages
 import parity
-import PIL.Image
 import pytest
 
-from scripts import attention_figures
+import vit_jax
 from vit_jax import attention, attention_report, figures
-from vit_jax.attention_report import drawing, explorer
+from vit_jax.attention_report import drawing, looking
 from vit_jax.attention_report.looking import Run, Seen
 from vit_jax.data import augment, images
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-  """Gives (checkpoint, images, options) -> (exit status, standard error)."""
-
-  def call(checkpoint, names, *options, out=True):
-    monkeypatch.setattr(
-      sys,
-      'argv',
-      [
-        'attention_figures.py',
-        f'--checkpoint={checkpoint}',
-        *([f'--out={tmp_path / "out"}'] if out else []),
-        '--dpi=20',
-        *options,
-        '--images',
-        *map(str, names),
-      ],
-    )
-    status = attention_figures.main()
-    return status, capsys.readouterr().err
-
-  return call
-
-
-@pytest.fixture
-def photos(tmp_path) -> list[pathlib.Path]:
-  rng = np.random.default_rng(0)
-  paths = []
-  for i in range(3):
-    paths.append(tmp_path / 'photos' / f'photo{i}.png')
-    paths[0].parent.mkdir(exist_ok=True)
-    pixels = rng.integers(256, size=(37, 53, 3)).astype(np.uint8)
-    PIL.Image.fromarray(pixels).save(paths[-1])
-  return paths
-
-
-def summary_of(tmp_path):
-  return json.loads((tmp_path / 'out' / 'summary.json').read_text())
-
 
 # --- What is written ---------------------------------------------------------
 
 
-def test_all_is_written(run, photos, mini, tmp_path):
+def test_all_is_written(draw, photos, mini, tmp_path):
   case = mini('mini-vit')
   folder = photos[0].parent
-  assert run(case.path, [folder], '--batch=2', '--note=random weights')[0] == 0
+  assert draw(case.path, [folder], '--batch=2', '--note=random weights')[0] == 0
   out = tmp_path / 'out'
-  entries = summary_of(tmp_path)['images']
+  entries = pages.summary_of(tmp_path)['images']
   assert [each['image'] for each in entries] == [str(path) for path in photos]
   names = {'contact_sheet.png', 'summary.json', 'photo0', 'photo1', 'photo2'}
   assert {path.name for path in out.iterdir()} == names
@@ -98,15 +52,15 @@ def test_all_is_written(run, photos, mini, tmp_path):
 
 @pytest.mark.parametrize('method', attention_report.METHODS)
 def test_map_is_that_of_the_method_and_class(
-  run, photos, mini, tmp_path, method
+  draw, photos, mini, tmp_path, method
 ):
   case = mini('mini-vit')
   options = (f'--method={method}', '--class=-3', '--heads=1', '--layers=0')
-  status, err = run(
+  status, err = draw(
     case.path, photos[:1], *options, '--fit=pad', '--no-faithfulness'
   )
   assert (status, err) == (0, '')
-  (entry,) = summary_of(tmp_path)['images']
+  (entry,) = pages.summary_of(tmp_path)['images']
   assert entry['class']['class'] == case.num_classes - 3
   assert entry['faithfulness'] is None
   with np.load(tmp_path / 'out' / 'photo0' / 'maps.npz') as stored:
@@ -123,7 +77,7 @@ def test_map_is_that_of_the_method_and_class(
 
 
 def test_each_figure_shows_what_it_says(
-  run, photos, mini, tmp_path, monkeypatch
+  draw, photos, mini, tmp_path, monkeypatch
 ):
   drawn = {}
   for kind in ('overlay', 'layers', 'heads', 'six_steps'):
@@ -133,7 +87,7 @@ def test_each_figure_shows_what_it_says(
       lambda *args, kind=kind: drawn.update({kind: args}),
     )
   options = ('--layers=1,0', '--heads=2,0', '--method=raw', '--alpha=0.25')
-  run(mini('mini-vit').path, photos[:1], *options, '--no-faithfulness')
+  draw(mini('mini-vit').path, photos[:1], *options, '--no-faithfulness')
   with np.load(tmp_path / 'out' / 'photo0' / 'maps.npz') as stored:
     image, maps = stored['image'], stored['class_token']
   chosen = maps[[1, 0]][:, [2, 0]]
@@ -172,163 +126,140 @@ def test_titles_have_the_prediction_and_the_class_asked_about(
   assert drawing.title_of(run, seen).splitlines() == [top, asked]
 
 
-def test_images_of_one_name_do_not_meet(run, photos, mini, tmp_path):
+def test_names_that_the_font_lacks_are_numbers_in_figures():
+  run: Any = Run(
+    *[None] * 6, ['\u56f3', ' '], None, attention_report.Settings()
+  )  # pyright: ignore[reportArgumentType]
+  seen = Seen('a', None, None, None, np.array([0.75, 0.25]), 1)  # pyright: ignore[reportArgumentType]
+  top, asked = drawing.title_of(run, seen).splitlines()
+  assert (top, asked) == ('class 0, 75.0%', 'asked about class 1, 25.0%')
+  assert drawing.prediction_of(run, seen) == '\u56f3, 75.0%'
+
+
+def test_raw_overlay_says_of_what_it_is(draw, photos, mini, saved):
+  options = ('--method=raw', '--layers=1,0', '--heads=2,0')
+  draw(mini('mini-vit').path, photos[:2], *options, '--no-faithfulness')
+  titles = [figure.get_suptitle() for figure in saved]
+  wanted = 'attention of layer 0, mean of heads 2, 0'
+  assert titles[0].endswith(f'\n{wanted}') and titles[-1] == wanted
+
+
+def test_areas_are_of_the_class_asked_about(draw, photos, mini, tmp_path):
+  case = mini('mini-vit')
+  draw(case.path, photos[:1], '--class=1')
+  (entry,) = pages.summary_of(tmp_path)['images']
+  assert entry['prediction']['class'] != 1
+  with np.load(tmp_path / 'out' / 'photo0' / 'maps.npz') as stored:
+    batch = augment.normalize(jnp.asarray(stored['image'][None]))
+    curves = attention.faithfulness_curves(
+      case.model, case.params, batch, stored['map'][None], 1
+    )
+  found = entry['faithfulness']['deletion_area']
+  assert found == pytest.approx(float(curves.deletion_area[0]), rel=1e-4)
+
+
+def test_last_sheet_may_have_a_single_image(
+  draw, photos, mini, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(drawing, '_PER_SHEET', 2)
+  draw(mini('mini-vit').path, photos, '--no-faithfulness')
+  sheets = sorted(path.name for path in (tmp_path / 'out').glob('contact*'))
+  assert sheets == ['contact_sheet.png', 'contact_sheet_2.png']
+
+
+def test_maps_stand_where_their_patches_are(draw, photos, mini, monkeypatch):
+  case = mini('mini-vit')
+  styles = []
+  monkeypatch.setattr(
+    figures, 'plot_overlay', lambda *args: styles.append(args[-1])
+  )
+  draw(case.path, photos[:1], '--no-faithfulness')
+  assert styles[0].token_size == tuple(case.model.patch_size)
+
+
+def test_size_that_is_no_square(draw, photos, mini, tmp_path):
+  case = mini('mini-vit')
+  height, width = case.image_size, 2 * case.image_size
+  option = f'--image_size={height}x{width}'
+  assert draw(case.path, photos[:1], option, '--no-faithfulness')[0] == 0
+  found = pages.summary_of(tmp_path)
+  assert found['image_size'] == [height, width]
+  assert found['grid'] == list(case.model.grid((height, width)))
+  with np.load(tmp_path / 'out' / 'photo0' / 'maps.npz') as stored:
+    assert stored['image'].shape == (height, width, 3)
+
+
+def test_gelu_of_transformers_is_the_exact_one(tmp_path, mini):
+  case = mini('mini-vit')
+  path = tmp_path / 'model.safetensors'
+  vit_jax.save_params(case.params, path, names='transformers')
+  settings = attention_report.Settings(num_heads=case.model.num_heads)
+  for found, gelu in ((path, 'exact'), (case.path, 'tanh')):
+    assert looking.load(str(found), settings).model.gelu == gelu
+
+
+def test_file_in_the_way_of_a_directory_stays(draw, photos, mini, tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'photo0').write_text('mine')
+  assert draw(mini('mini-vit').path, photos[:1], '--no-faithfulness')[0] == 0
+  (entry,) = pages.summary_of(tmp_path)['images']
+  assert entry['directory'] == 'photo0-2'
+  assert (tmp_path / 'out' / 'photo0').read_text() == 'mine'
+
+
+def test_images_of_one_name_do_not_meet(draw, photos, mini, tmp_path):
   other = tmp_path / 'photo0.jpg'
   other.write_bytes(photos[1].read_bytes())
-  run(mini('mini-vit').path, [photos[0], other], '--no-faithfulness')
-  entries = summary_of(tmp_path)['images']
+  draw(mini('mini-vit').path, [photos[0], other], '--no-faithfulness')
+  entries = pages.summary_of(tmp_path)['images']
   assert [each['directory'] for each in entries] == ['photo0', 'photo0-2']
 
 
 def test_weights_without_a_head_have_maps_but_no_prediction(
-  run, photos, tmp_path
+  draw, photos, tmp_path
 ):
   arrays = parity.make_checkpoint(parity.layout('mini-vit'), 0)
   path = tmp_path / 'headless.npz'
   body: Any = {k: v for k, v in arrays.items() if k[:5] != 'head/'}
   np.savez(path, **body)
-  assert run(path, photos[:1]) == (0, '')
-  (entry,) = summary_of(tmp_path)['images']
+  assert draw(path, photos[:1]) == (0, '')
+  (entry,) = pages.summary_of(tmp_path)['images']
   assert entry['prediction'] is entry['class'] is entry['faithfulness'] is None
-  status, err = run(path, photos[:1], '--method=relevance')
+  status, err = draw(path, photos[:1], '--method=relevance')
   assert status == 2 and 'num_classes=None' in err
 
 
 def test_what_is_done_stays_when_the_user_stops_it(
-  run, photos, mini, tmp_path, monkeypatch
+  draw, photos, mini, tmp_path, monkeypatch
 ):
-  draw = drawing.draw_image
+  draw_image = drawing.draw_image
 
   def stop_at_the_second(run, seen, folder):
     if 'photo1' in seen.name:
       raise KeyboardInterrupt
-    draw(run, seen, folder)
+    draw_image(run, seen, folder)
 
   monkeypatch.setattr(drawing, 'draw_image', stop_at_the_second)
-  status, err = run(mini('mini-vit').path, photos, '--no-faithfulness')
+  status, err = draw(mini('mini-vit').path, photos, '--no-faithfulness')
   assert status == 130 and 'stopped' in err
-  assert [x['directory'] for x in summary_of(tmp_path)['images']] == ['photo0']
-
-
-# --- The page ----------------------------------------------------------------
-
-
-def test_page_alone(run, photos, mini, tmp_path):
-  case = mini('mini-vit')
-  path = tmp_path / 'new' / 'page.html'
-  options = ('--head_fusion=max', '--colormap=gray', '--note=random weights')
-  status = run(case.path, photos, f'--html={path}', *options, out=False)
-  assert status == (0, '')
-  assert not (tmp_path / 'out').exists()
-  settings = pages.settings_of(path)
-  assert str(case.path) in settings['title']
-  assert settings['headFusion'] == 'max'
-  assert settings['note'] == 'random weights'
-  names = [each['name'] for each in settings['images']]
-  assert names == [str(photo) for photo in photos]
-  image = images.fit_image(
-    images.read_image(names[1]), (case.image_size, case.image_size)
-  )
-  batch = augment.normalize(jnp.asarray(image[None]))
-  wanted = attention.attention_weights(case.model, case.params, batch)[:, 0]
-  rolled = attention.layer_rollouts(wanted, 'max')
-  found, _ = pages.weights_of(path, 1)
-  largest = found.max(-1, keepdims=True)
-  assert (
-    np.abs(found[:, :-1] - wanted[..., 1:]) / largest[:, :-1]
-  ).max() < 5e-3
-  assert (np.abs(found[:, -1] - rolled[..., 1:]) / largest[:, -1]).max() < 5e-3
-  top = int(case.apply(case.params, batch)[0].argmax())
-  assert settings['images'][1]['title'].startswith(f'class {top}, ')
-
-
-def test_page_beside_figures_has_what_there_is_room_for(
-  run, photos, mini, tmp_path, monkeypatch
-):
-  case = mini('mini-vit')
-  grid = case.model.grid((case.image_size, case.image_size))
-  patches = grid[0] * grid[1]
-  one = explorer.packing.packed_size(
-    case.model.num_layers, case.model.num_heads, patches + 1, patches
-  )
-  small_page = functools.partial(explorer.Page, max_bytes=2 * one + 1)
-  monkeypatch.setattr(explorer, 'Page', small_page)
-  path = tmp_path / 'page.html'
-  status, err = run(case.path, photos, f'--html={path}', '--no-faithfulness')
-  assert status == 0
-  assert f'no room for 1 of the images, from {photos[2]} on' in err
-  settings = pages.settings_of(path)
-  assert len(settings['images']) == 2 and settings['numLeftOut'] == 1
-  assert len(summary_of(tmp_path)['images']) == 3
-
-
-def test_nothing_to_write_and_nowhere_to(run, photos, mini, tmp_path):
-  path = mini('mini-vit').path
-  status, err = run(path, photos, out=False)
-  assert status == 2 and 'nothing to write. Give --out DIR' in err
-  status, err = run(path, photos, f'--html={tmp_path}', out=False)
-  assert status == 2 and f'{tmp_path} is a directory' in err
-  (tmp_path / 'file').touch()
-  status, err = run(path, photos, f'--html={tmp_path}/file/a.html', out=False)
-  assert status == 2 and 'can not be written' in err
-
-
-# --- Class names -------------------------------------------------------------
-
-
-@pytest.fixture
-def run_directory(tmp_path, mini):
-  """A run's directory with the weights of mini-vit and names of its classes."""
-  case = mini('mini-vit')
-  folder = tmp_path / 'run'
-  folder.mkdir()
-  shutil.copy(case.path, folder / 'model.npz')
-  names = [f'animal {i}' for i in range(case.num_classes)]
-  (folder / 'labels.json').write_text(json.dumps(names))
-  return folder
-
-
-def test_names_of_a_run_are_shown_and_can_be_asked_about(
-  run, photos, run_directory, tmp_path
-):
-  run(run_directory, photos[:1], '--class=animal 2', '--no-faithfulness')
-  (entry,) = summary_of(tmp_path)['images']
-  assert entry['class']['class'] == 2
-  assert entry['class']['name'] == 'animal 2'
-  assert entry['prediction']['name'] == f'animal {entry["prediction"]["class"]}'
-  status, err = run(run_directory, photos[:1], '--class=animul 2')
-  assert status == 2 and "Did you mean 'animal 2'?" in err
-
-
-@pytest.mark.parametrize('text', ['["one"]', '{"a": 1}', '[1, 2', None])
-def test_labels_that_are_none_are_left_alone(
-  run, photos, run_directory, tmp_path, text
-):
-  labels = run_directory / 'labels.json'
-  if text is None:
-    labels.unlink()
-  else:
-    labels.write_text(text)
-  assert run(run_directory, photos[:1], '--no-faithfulness')[0] == 0
-  (entry,) = summary_of(tmp_path)['images']
-  assert entry['prediction']['name'] is None
-  status, err = run(run_directory, photos[:1], '--class=cat')
-  assert status == 2 and 'without class names, so give a number from 0' in err
+  assert [x['directory'] for x in pages.summary_of(tmp_path)['images']] == [
+    'photo0'
+  ]
 
 
 # --- Mistakes ----------------------------------------------------------------
 
 
 def test_bad_image_is_told_at_the_end_and_the_rest_goes_on(
-  run, photos, mini, tmp_path
+  draw, photos, mini, tmp_path
 ):
   photos[1].write_bytes(photos[1].read_bytes()[:99])
   names = [*photos, tmp_path / 'none.png']
   path = mini('mini-vit').path
-  status, err = run(path, names, '--batch=2', '--no-faithfulness')
+  status, err = draw(path, names, '--batch=2', '--no-faithfulness')
   assert status == 1
   assert err.count('error: ') == 2 and len(err.splitlines()) == 2
-  found = summary_of(tmp_path)
+  found = pages.summary_of(tmp_path)
   assert [each['directory'] for each in found['images']] == ['photo0', 'photo2']
   assert list(found['failed']) == [str(photos[1]), str(names[-1])]
 
@@ -343,19 +274,51 @@ def test_bad_image_is_told_at_the_end_and_the_rest_goes_on(
     ('mini-vit', '--colormap=nonesuch', "Unknown colormap 'nonesuch'"),
     ('mini-vit', '--alpha=2', 'alpha 2.0 is not in'),
     ('mini-vit', '--batch=0', 'batch 0 is not positive'),
+    ('mini-vit', '--image_size=0x8', "size '0x8' is neither a side"),
+    ('mini-vit', '--head_fusion=max', "nothing of method 'relevance'"),
+    ('mini-vit', '--discard_ratio=0.5', "nothing of method 'relevance'"),
   ],
 )
 def test_mistake_is_one_message(
-  run, photos, checkpoint_file, tmp_path, name, option, text
+  draw, photos, checkpoint_file, tmp_path, name, option, text
 ):
-  status, err = run(checkpoint_file(name), photos, option)
+  method = () if 'method' in option else ('--method=relevance',)
+  status, err = draw(checkpoint_file(name), photos, option, *method)
   assert status == 2
   assert err.startswith('error: ') and text in err
   assert len(err.splitlines()) == 1
   assert not (tmp_path / 'out').exists()
 
 
-def test_out_that_is_a_file_is_told(run, photos, checkpoint_file, tmp_path):
+def test_values_that_are_not_finite_are_told_of_each_image(
+  draw, photos, tmp_path
+):
+  arrays = parity.make_checkpoint(parity.layout('mini-vit'), 0)
+  for key in arrays:
+    if 'encoderblock_0' in key and key.endswith('scale'):
+      arrays[key] = np.full_like(arrays[key], 3e38)
+  path = tmp_path / 'huge.npz'
+  np.savez(path, allow_pickle=False, **arrays)
+  page = tmp_path / 'page.html'
+  status, err = draw(path, photos[:2], f'--html={page}')
+  assert status == 1
+  assert err.count('the model makes NaN or infinite values of this image') == 2
+  assert list(pages.summary_of(tmp_path)['failed']) == [
+    str(p) for p in photos[:2]
+  ]
+  assert not page.exists()
+
+
+def test_path_that_is_no_text(draw, photos, mini, tmp_path):
+  path = tmp_path / 'b\udcff.npz'
+  shutil.copy(mini('mini-vit').path, path)
+  page = tmp_path / 'page.html'
+  status = draw(path, photos[:1], f'--html={page}', out=False)
+  assert status == (0, '')
+  assert 'b?.npz' in page.read_text(encoding='utf-8')
+
+
+def test_out_that_is_a_file_is_told(draw, photos, checkpoint_file, tmp_path):
   (tmp_path / 'out').touch()
-  status, err = run(checkpoint_file('mini-vit'), photos)
+  status, err = draw(checkpoint_file('mini-vit'), photos)
   assert status == 2 and 'can not be written' in err

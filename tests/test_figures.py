@@ -152,7 +152,7 @@ def kinds_of_figure():
   maps = list(MAPS[:, 0])
   names = [
     'W' * 99 + '.png\nclass 7',
-    'a$b$\tc <&> \\frac \N{SNOWMAN}',
+    'a$x_{1}$\tc <&> \\frac \N{SNOWMAN}',
     '',
     'd',
   ]
@@ -172,30 +172,54 @@ def kinds_of_figure():
     'six_steps': lambda path, *text: figures.plot_six_steps(
       IMAGE, 1e-5 * MAPS[0], path, *text
     ),
+    'long_numbers': lambda path, *text: figures.plot_six_steps(
+      np.zeros((60, 60, 3), np.uint8), 0.00505 + 6e-5 * MAPS[0], path, *text
+    ),
+    'equal': lambda path, *text: figures.plot_six_steps(
+      IMAGE, np.full((2, 3, 5), 1 / 196), path, *text
+    ),
+    'narrow_steps': lambda path, *text: figures.plot_six_steps(
+      np.zeros((120, 20, 3), np.uint8), MAPS[0], path, *text
+    ),
+    'narrow_layers': lambda path, *text: figures.plot_layers(
+      np.zeros((120, 20, 3), np.uint8), MAPS[0, :3], range(9, 12), path, *text
+    ),
+    'narrow_heads': lambda path, *text: figures.plot_heads(
+      np.zeros((120, 20, 3), np.uint8),
+      MAPS[:2, :3],
+      [0, 9],
+      range(9, 12),
+      path,
+      *text,
+    ),
+    'flat_heads': lambda path, *text: figures.plot_heads(
+      np.zeros((20, 160, 3), np.uint8),
+      MAPS[:2, :3],
+      [0, 11],
+      range(3),
+      path,
+      *text,
+    ),
   }
-
-
-@pytest.fixture
-def saved(monkeypatch):
-  """Gives the figures that are saved, with all that is in them."""
-  found = []
-  save = canvas.save
-
-  def spy(figure, *args):
-    found.append(figure)
-    save(figure, *args)
-
-  monkeypatch.setattr(canvas, 'save', spy)
-  return found
 
 
 def boxes_of_text(figure):
   """Returns [(text, its box in pixels)] of all that is written."""
   renderer = figure.canvas.get_renderer()
+  beyond = {  # Ticks past the end of an axis are there, but not drawn.
+    label
+    for ax in figure.axes
+    for axis in (ax.xaxis, ax.yaxis)
+    for tick in axis.get_major_ticks()
+    if not min(axis.get_view_interval())
+    <= tick.get_loc()
+    <= max(axis.get_view_interval())
+    for label in (tick.label1, tick.label2)
+  }
   return [
     (text.get_text(), text.get_window_extent(renderer))
     for text in figure.findobj(matplotlib.text.Text)
-    if text.get_visible() and text.get_text().strip()
+    if text.get_visible() and text.get_text().strip() and text not in beyond
   ]
 
 
@@ -215,6 +239,14 @@ def test_no_text_is_cut_or_overlaps(saved, tmp_path, kind):
       across = min(box.x1, other.x1) - max(box.x0, other.x0)
       down = min(box.y1, other.y1) - max(box.y0, other.y0)
       assert across <= 1 or down <= 1, text
+
+
+def test_equal_values_have_a_scale_of_their_own(saved, tmp_path):
+  kinds_of_figure()['equal'](tmp_path / 'a.png')
+  limits = [ax.images[0].get_clim() for ax in saved[0].axes[1:4]]
+  value = pytest.approx(1 / 196, rel=1e-5)
+  assert limits[:2] == [(value, pytest.approx(1.001 / 196, rel=1e-5))] * 2
+  assert limits[2] == (0, 1)
 
 
 @pytest.mark.parametrize('dpi', [70, 97, 150])
@@ -245,6 +277,15 @@ def test_pdf_has_truetype_fonts_and_the_pixels_as_they_are(tmp_path):
   content = (tmp_path / 'a.pdf').read_bytes()
   assert b'/Subtype /Type3' not in content and b'/FontFile2' in content
   assert content.count(b'/Width 50') == 2
+  assert b'/Interpolate true' not in content
+
+
+def test_svg_has_the_pixels_as_they_are(saved, tmp_path):
+  kinds_of_figure()['overlay'](tmp_path / 'a.svg', 'title')
+  modes = {im.get_interpolation() for ax in saved[0].axes for im in ax.images}
+  assert modes == {'none'}
+  text = (tmp_path / 'a.svg').read_text()
+  assert text.count('width="50"') == 2 or text.count('<image') == 2
 
 
 def test_many_layers_make_rows(saved, tmp_path):
@@ -263,6 +304,6 @@ def test_lines_are_broken_at_words_and_names_in_the_middle():
   assert ''.join(lines[2:]).replace(' ', '').endswith('W' * 30)
   short = canvas.shortened('beginning_' + 'm' * 99 + '_end.png', 9, 2.0)
   assert short.startswith('begin') and short.endswith('_end.png')
-  assert 2.0 - 0.2 < canvas._width(short, 9) <= 2.0
+  assert 2.0 - 0.2 < canvas.width_of(short, 9) <= 2.0
   assert canvas.shortened('short', 9, 2.0) == 'short'
   assert canvas.wrapped('', 9, 2.0) == ''

@@ -172,6 +172,15 @@ def test_host_that_is_silent_is_waited_for_once(server, monkeypatch):
   assert images.read_image(good).shape == (7, 11, 3)
 
 
+def test_slow_answer_does_not_block_its_host(server, monkeypatch):
+  monkeypatch.setattr(web, '_FETCH_SECONDS', 0.2)
+  slow = server.give('/a.png', Answer(bytes(99), pause=0.03))
+  good = server.give('/b.png', Answer(png(pixels())))
+  with pytest.raises(errors.DataError, match='not all of it came'):
+    images.read_image(slow)
+  assert images.read_image(good).shape == (7, 11, 3)
+
+
 def test_failure_that_is_told_at_once_stays_with_its_address(server):
   loop = server.give(
     '/a.png', Answer(status=302, headers={'Location': '/a.png'})

@@ -165,7 +165,8 @@ def grad_rollout_maps(
   """Returns the `class_token_map` of each image's `grad_rollout`.
 
   The memory is that of a backward pass, which keeps what every layer computed:
-  for B/16 at 224 pixels some 205 MB an image. So give many images in small batches.
+  for B/16 at 224 pixels some 205 MB an image. So give many images in small
+  batches.
 
   Args:
     model: a ViT or hybrid with a head and one output for each image.

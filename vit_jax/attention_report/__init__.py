@@ -6,6 +6,7 @@ from vit_jax.attention_report.settings import (
   Settings,
   parse_heads,
   parse_layers,
+  parse_size,
 )
 from vit_jax.attention_report.writing import Report, write_report
 
@@ -16,5 +17,6 @@ __all__ = [
   'Settings',
   'parse_heads',
   'parse_layers',
+  'parse_size',
   'write_report',
 ]

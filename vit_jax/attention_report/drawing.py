@@ -1,11 +1,13 @@
 """Draws the figures of each image, and contact sheets of many."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from vit_jax import attention, figures
 from vit_jax.attention_report.looking import Run, Seen
 from vit_jax.attention_report.settings import Settings
+from vit_jax.data import decode
 
 _PER_SHEET = 48
 
@@ -25,19 +27,47 @@ def style_of(settings: Settings, model: Any = None) -> figures.Style:
   )
 
 
+def prediction_of(run: Run, seen: Seen) -> str:
+  """Returns the top prediction, such as 'cat, 98.3%'; '' without a head."""
+  return '' if seen.top is None else _class(seen, seen.top, run.class_name)
+
+
 def title_of(run: Run, seen: Seen) -> str:
   """Returns the top prediction and, if it is another, the class asked about.
 
   A model without a head predicts nothing: the text is empty.
   """
-  top = seen.top
-  if seen.probabilities is None or top is None:
+  top, asked = seen.top, seen.class_index
+  if top is None or asked is None:
     return ''
-  title = f'{run.class_name(top)}, {seen.probabilities[top]:.1%}'
-  if seen.class_index not in (None, top):
-    share = seen.probabilities[seen.class_index]
-    title += f'\nasked about {run.class_name(seen.class_index)}, {share:.1%}'
+
+  def name(index: int) -> str:
+    found = run.class_name(index)
+    # Question marks in place of a name would tell nothing.
+    return found if figures.drawable(found) == found else f'class {index}'
+
+  title = _class(seen, top, name)
+  if asked != top:
+    title += f'\nasked about {_class(seen, asked, name)}'
   return title
+
+
+def _class(seen: Seen, index: int, name: Callable[[int], str]) -> str:
+  assert seen.probabilities is not None
+  return f'{name(index)}, {seen.probabilities[index]:.1%}'
+
+
+def _method(run: Run) -> str:
+  """Returns what the overlay shows."""
+  if run.settings.method != 'raw':
+    return run.settings.method
+  return f'attention of layer {run.layers[-1]}, mean of {_heads(run)}'
+
+
+def _heads(run: Run) -> str:
+  if len(run.shown_heads) == run.model.num_heads:
+    return 'all heads'
+  return f'heads {", ".join(map(str, run.shown_heads))}'
 
 
 def draw_image(run: Run, seen: Seen, folder: pathlib.Path) -> None:
@@ -51,14 +81,11 @@ def draw_image(run: Run, seen: Seen, folder: pathlib.Path) -> None:
   style, suffix = style_of(run.settings, run.model), run.settings.format
   title = title_of(run, seen)
   chosen = seen.class_token[run.layers][:, run.shown_heads]
-  heads = 'all heads'
-  if len(run.shown_heads) < run.model.num_heads:
-    heads = f'heads {", ".join(map(str, run.shown_heads))}'
   figures.plot_overlay(
     seen.image,
     seen.values,
     folder / f'overlay.{suffix}',
-    f'{title}\n{run.settings.method}' if title else run.settings.method,
+    f'{title}\n{_method(run)}' if title else _method(run),
     style,
   )
   figures.plot_layers(
@@ -66,7 +93,7 @@ def draw_image(run: Run, seen: Seen, folder: pathlib.Path) -> None:
     chosen.mean(axis=1),
     run.layers,
     folder / f'layers.{suffix}',
-    f'attention, mean of {heads}',
+    f'attention, mean of {_heads(run)}',
     style,
   )
   figures.plot_heads(
@@ -120,11 +147,12 @@ class Sheets:
       [seen.image for seen in self._seen],
       [seen.values for seen in self._seen],
       [
-        f'{pathlib.PurePath(seen.name).name}\n{title_of(self._run, seen)}'
+        f'{decode.shown(pathlib.PurePath(seen.name).name)}\n'
+        f'{title_of(self._run, seen)}'
         for seen in self._seen
       ],
       self._out / f'contact_sheet{number}.{settings.format}',
-      settings.method,
+      _method(self._run),
       style_of(settings, self._run.model),
     )
     self._seen = []

@@ -18,7 +18,7 @@ from vit_jax.attention_report.settings import (
   parse_layers,
 )
 from vit_jax.checkpoints import locate
-from vit_jax.data import augment, images
+from vit_jax.data import augment, decode, images
 from vit_jax.inspection import Description, describe
 
 
@@ -50,8 +50,8 @@ class Run:
 
   def class_name(self, index: int) -> str:
     """Returns what to call a class: by its number if nothing else is known."""
-    name = self.class_names[index] if self.class_names else str(index)
-    return f'class {index}' if name == str(index) else name
+    name = self.class_names[index].strip() if self.class_names else ''
+    return f'class {index}' if name in ('', str(index)) else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +104,11 @@ def load(checkpoint: str, settings: Settings) -> Run:
   heads = parse_heads(settings.heads, model.num_heads)
   class_names, class_index = _classes(model, path, settings)
   side = settings.image_size
-  size = (side, side) if side else found.image_size
+  size = (side, side) if isinstance(side, int) else side or found.image_size
   if size is None:
     raise errors.ConfigError(
       f'{path}: the file does not say for images of what size it was made. '
-      'Give --image_size.'
+      'Give --image_size HEIGHTxWIDTH.'
     )
   params = checkpoints.load_pretrained(path, model, size, fresh_head=False)
   return Run(
@@ -171,13 +171,16 @@ METHODS: dict[str, Callable[[Run, jax.Array, np.ndarray], Any]] = {
 _OF_A_CLASS = ('grad_rollout', 'relevance')
 
 
-def look(run: Run, names: list[str], pixels: np.ndarray) -> list[Seen]:
+def look(
+  run: Run, names: list[str], pixels: np.ndarray, failed: dict[str, str]
+) -> list[Seen]:
   """Returns what comes of the first len(names) images.
 
   Args:
     run: the model and what is asked of it.
     names: of the images.
     pixels: uint8 [batch, height, width, 3]; those without a name fill up.
+    failed: gets, by name, what is wrong with those that nothing comes of.
   """
   batch = augment.normalize(jnp.asarray(pixels))
   found, logits = attention.class_token_maps(run.model, run.params, batch)
@@ -187,13 +190,34 @@ def look(run: Run, names: list[str], pixels: np.ndarray) -> list[Seen]:
     Seen(name, pixels[i], maps[i], class_token[:, i])
     for i, name in enumerate(names)
   ]
-  if run.found.num_classes is None:
-    return seen
+  if run.found.num_classes is not None:
+    seen = _with_classes(run, batch, seen, maps, logits)
+  good = []
+  for each, row in zip(seen, np.asarray(logits), strict=False):
+    if all(np.isfinite(x).all() for x in (row, each.values, each.class_token)):
+      good.append(each)
+    else:
+      failed[each.name] = (
+        f'{decode.shown(each.name)}: the model makes NaN or infinite values of '
+        f'this image, so there is nothing to show. {run.found.path} may be '
+        'damaged, or the weights of a training that failed.'
+      )
+  return good
+
+
+def _with_classes(
+  run: Run,
+  batch: jax.Array,
+  seen: list[Seen],
+  maps: np.ndarray,
+  logits: jax.Array,
+) -> list[Seen]:
+  """Returns the same with predictions, and with what the maps are worth."""
   probabilities = np.asarray(jax.nn.softmax(logits))
   classes = probabilities.argmax(-1)
   if run.class_index is not None:
     classes[:] = run.class_index
-  areas = [None] * len(names)
+  areas = [None] * len(seen)
   if run.settings.faithfulness:
     curves = attention.faithfulness_curves(
       run.model, run.params, batch, maps, classes
@@ -203,7 +227,7 @@ def look(run: Run, names: list[str], pixels: np.ndarray) -> list[Seen]:
         'deletion_area': float(curves.deletion_area[i]),
         'insertion_area': float(curves.insertion_area[i]),
       }
-      for i in range(len(names))
+      for i in range(len(seen))
     ]
   return [
     dataclasses.replace(

@@ -1,6 +1,7 @@
 """What a report shows, and which layers and heads the user's words mean."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from vit_jax import errors
@@ -25,7 +26,8 @@ class Settings:
     colormap: matplotlib's name.
     dpi: of the figures.
     batch: images at a time.
-    image_size: side in pixels; None for what the weights were made for.
+    image_size: side in pixels, or (height, width); None for what the weights
+      were made for.
     faithfulness: whether deletion and insertion areas are measured, which takes
       42 forward passes.
     num_heads: of the model, for a file that doesn't say it.
@@ -44,7 +46,7 @@ class Settings:
   colormap: str = 'viridis'
   dpi: int = 150
   batch: int = 8
-  image_size: int | None = None
+  image_size: int | tuple[int, int] | None = None
   faithfulness: bool = True
   num_heads: int | None = None
   note: str = ''
@@ -64,6 +66,22 @@ def parse_layers(text: str, num_layers: int) -> list[int]:
     return list(range(num_layers))
   names = {'first': 0, 'middle': num_layers // 2, 'last': num_layers - 1}
   return _indices('layer', text, num_layers, names)
+
+
+def parse_size(text: str) -> int | tuple[int, int]:
+  """Returns the image size that '224' or '224x320', height first, means.
+
+  Raises:
+    ConfigError: it is no such text.
+  """
+  found = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text)
+  if not found:
+    raise errors.ConfigError(
+      f'image size {text!r} is neither a side in pixels, such as 224, nor a '
+      'height and a width, such as 224x320.'
+    )
+  height, width = found.groups()
+  return (int(height), int(width)) if width else int(height)
 
 
 def parse_heads(text: str, num_heads: int) -> list[int] | None:

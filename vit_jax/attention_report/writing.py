@@ -17,6 +17,12 @@ from vit_jax.attention_report.looking import METHODS, Run, Seen
 from vit_jax.attention_report.settings import Settings
 from vit_jax.data import images
 
+# Whose maps depend on these settings.
+_USERS = {
+  'discard_ratio': ('rollout', 'grad_rollout'),
+  'head_fusion': ('rollout',),
+}
+
 
 @dataclasses.dataclass
 class Report:
@@ -50,9 +56,9 @@ def write_report(
   Args:
     checkpoint: a weight file, a run directory, a name or an address.
     names: files, directories and addresses of images.
-    out: directory, which is made if need be; None for the page alone.
+    out: directory, which is made if need be; None or '' for the page alone.
     settings: what is drawn, and how.
-    html: file of a page to explore the attention with; None for no page.
+    html: file of a page to explore the attention with; None or '' for no page.
 
   Returns:
     What could not be done.
@@ -63,21 +69,23 @@ def write_report(
   """
   settings = settings or Settings()
   _check(settings)
-  if out is None and html is None:
+  if not out and not html:
     raise errors.ConfigError(
       'There is nothing to write. Give --out DIR for figures, --html FILE for '
       'a page, or both.'
     )
+  if not html:
+    _check_used(settings)
   found = images.find_images(names)
-  if out is None:  # The page has no place for it.
+  if not out:  # The page has no place for it.
     settings = dataclasses.replace(settings, faithfulness=False)
   run = looking.load(checkpoint, settings)
-  page = None if html is None else _new_page(run, checkpoint)
+  page = _new_page(run, checkpoint) if html else None
   report = Report()
   try:
-    if html is not None:
+    if html:
       _make_room(html)
-    folder = None if out is None else pathlib.Path(out)
+    folder = pathlib.Path(out) if out else None
     writer = _Writer(run, folder, page, report)
     try:
       _write_all(run, found, writer, report)
@@ -87,8 +95,8 @@ def write_report(
     raise
   except OSError as error:
     raise errors.ConfigError(
-      f'{error.filename or out or html}: can not be written '
-      f'({error.strerror}). Choose another place.'
+      f'{str(error.filename or out or html).removesuffix(".partial")}: can not '
+      f'be written ({error.strerror}). Choose another place.'
     ) from error
   return report
 
@@ -100,7 +108,7 @@ def _write_all(
   with progress.Progress(len(names), 0, 1) as shown:
     shown.update(0, {})  # From here on it measures the speed.
     for batch_names, pixels in looking.batches(names, run, report.failed):
-      for seen in looking.look(run, batch_names, pixels):
+      for seen in looking.look(run, batch_names, pixels, report.failed):
         writer.add(seen)
         num_done += 1
         shown.update(num_done + len(report.failed), {})
@@ -127,7 +135,7 @@ class _Writer:
       folder = _new_folder(self._out, seen.name, self._entries)
       self._entries.append(_write_image(self._run, seen, folder))
       self._sheets.add(seen)
-    title = drawing.title_of(self._run, seen)
+    title = drawing.prediction_of(self._run, seen)
     if self._page and not self._page.add(seen.image, seen.name, title):
       self._report.left_out.append(seen.name)
 
@@ -154,10 +162,22 @@ def _check(settings: Settings) -> None:
       )
   for kind in ('batch', 'image_size', 'num_heads'):
     value = getattr(settings, kind)
-    if value is not None and value < 1:
+    if value is not None and np.min(value) < 1:
       raise errors.ConfigError(f'{kind} {value} is not positive.')
   check_ratio(settings.discard_ratio)
   drawing.style_of(settings)
+
+
+def _check_used(settings: Settings) -> None:
+  """Raises ConfigError for options that the method has no use for."""
+  default = Settings()
+  for field, methods in _USERS.items():
+    value = getattr(settings, field)
+    if value != getattr(default, field) and settings.method not in methods:
+      raise errors.ConfigError(
+        f'{field} {value} changes nothing of method {settings.method!r}: it is '
+        f'for {" and ".join(methods)}, and for the rollout of the page.'
+      )
 
 
 def _new_page(run: Run, checkpoint: str) -> explorer.Page:
@@ -182,6 +202,10 @@ def _make_room(html: str | os.PathLike) -> None:
       f'{path / "attention.html"}'
     )
   path.parent.mkdir(parents=True, exist_ok=True)
+  # Whether it can be written, too, is better known now.
+  partial = path.with_name(f'{path.name}.partial')
+  partial.touch()
+  partial.unlink()
 
 
 def _new_folder(
@@ -193,7 +217,8 @@ def _new_folder(
   stem = path.stem.replace('.', '_')[:80] or 'image'
   taken = {entry['directory'] for entry in entries}
   number, folder = 2, stem
-  while folder in taken:
+  # What is there may be a file of the user's.
+  while folder in taken or (out / folder).is_file():
     folder, number = f'{stem}-{number}', number + 1
   (out / folder).mkdir(exist_ok=True)
   return out / folder
@@ -202,12 +227,15 @@ def _new_folder(
 def _write_image(run: Run, seen: Seen, folder: pathlib.Path) -> dict[str, Any]:
   """Draws an image and writes its maps; returns what the summary says of it."""
   drawing.draw_image(run, seen, folder)
-  np.savez_compressed(
-    folder / 'maps.npz',
-    map=np.asarray(seen.values, np.float32),
-    class_token=np.asarray(seen.class_token, np.float32),
-    image=seen.image,
-  )
+  partial = folder / 'maps.npz.partial'
+  with partial.open('wb') as file:
+    np.savez_compressed(
+      file,
+      map=np.asarray(seen.values, np.float32),
+      class_token=np.asarray(seen.class_token, np.float32),
+      image=seen.image,
+    )
+  os.replace(partial, folder / 'maps.npz')
   return {
     'image': seen.name,
     'directory': folder.name,

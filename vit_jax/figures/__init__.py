@@ -14,7 +14,7 @@ from vit_jax.figures.attention import (
   plot_six_steps,
 )
 from vit_jax.figures.batch import plot_batch
-from vit_jax.figures.canvas import FORMATS
+from vit_jax.figures.canvas import FORMATS, drawable
 from vit_jax.figures.curves import plot_curves, smooth
 from vit_jax.figures.pictures import (
   Style,
@@ -27,6 +27,7 @@ from vit_jax.figures.pictures import (
 __all__ = [
   'FORMATS',
   'Style',
+  'drawable',
   'min_max',
   'overlay',
   'plot_batch',

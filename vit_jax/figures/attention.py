@@ -15,11 +15,12 @@ from vit_jax.figures.pictures import Style, overlay, six_steps
 _SIDE = 3.2  # Inches of a panel.
 _SMALL_SIDE = 1.5  # Where there are many.
 _NAME = 0.2  # For a line of a panel's name.
-_BAR = 0.55  # For a colour bar and its numbers.
+_BAR = 0.75  # For a colour bar and its numbers.
+_STEP = 2.3  # From one of the six steps to the next, at least.
 _SHEET_COLUMNS = 4
 _ROW_COLUMNS = 13  # As many as 12 layers need.
 # Else a power of ten would stand where there is no room.
-_NUMBERS = FuncFormatter(lambda value, _: f'{value:.3g}')
+_NUMBERS = FuncFormatter(lambda value, _: f'{value:.4g}')
 _SIZE = 9  # Points of a panel's name.
 
 
@@ -68,7 +69,10 @@ def plot_layers(
   side = _SIDE if len(layers) < 5 else _SMALL_SIDE
   columns = min(len(layers) + 1, _ROW_COLUMNS)
   grid = -(-(len(layers) + 1) // columns), columns
-  figure, axes = layout.page(image.shape, grid, side, style, title, _NAME)
+  right = _room(f'layer {max(layers, default=0)}', image, side)
+  figure, axes = layout.page(
+    image.shape, grid, side, style, title, _NAME, right=right
+  )
   panels = iter(axes.flat)
   _show(next(panels), image, 'image')
   for layer, values in zip(layers, maps, strict=True):
@@ -112,14 +116,15 @@ def plot_heads(
   )
   _show(ax, whole)
   height, width = image.shape[:2]
+  box = ax.get_position()
   ax.xaxis.tick_top()
   ax.set_xticks(
     [j * (width + gap) + (width - 1) / 2 for j in range(len(heads))],
-    [f'head {head}' for head in heads],
+    _numbered('head', heads, box.width * figure.get_figwidth()),
   )
   ax.set_yticks(
     [i * (height + gap) + (height - 1) / 2 for i in range(len(layers))],
-    [f'layer {layer}' for layer in layers],
+    _numbered('layer', layers, box.height * figure.get_figheight()),
     rotation='vertical',
     va='center',
   )
@@ -184,17 +189,23 @@ def plot_six_steps(
   """
   style = style or Style()
   row, *maps = six_steps(image, heads, style.token_size)
-  figure, axes = layout.page(
-    image.shape, (2, 3), 0.8 * _SIDE, style, title,
-    2.5 * _NAME, left=_BAR, right=_BAR,
-  )  # fmt: skip
   names = (
     "1. mean of the heads' rows", '2. as a grid', '3. as large as the image',
     '4. from 0 to 1', '5. times the image', '6. times two',
   )  # fmt: skip
+  side = 0.8 * _SIDE
+  width = side * image.shape[1] / max(image.shape[:2])
+  figure, axes = layout.page(
+    image.shape, (2, 3), side, style, title,
+    2.5 * _NAME, left=_BAR, right=max(_BAR, _STEP - width),
+  )  # fmt: skip
   first = axes[0, 0]
-  first.bar(range(len(row)), row, width=1, color='#0072B2')
-  first.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+  # Bars would have gaps between them where a patch is no whole pixels.
+  first.stairs(row, np.arange(len(row) + 1) - 0.5, fill=True, color='#0072B2')
+  first.set_xlim(-0.5, len(row) - 0.5)
+  first.xaxis.set_major_locator(
+    MaxNLocator(nbins=max(1, min(6, int(3 * width))), integer=True)
+  )
   first.yaxis.set_major_formatter(_NUMBERS)
   first.set_xlabel('patch', color=canvas.INK, fontsize=8)
   first.set_title(names[0], fontsize=_SIZE, color=canvas.INK, pad=3)
@@ -203,10 +214,35 @@ def plot_six_steps(
   for ax, values, name in zip(axes.flat[1:], maps, names[1:], strict=True):
     shown = _show(ax, values, name, style.colormap)
     if values.ndim == 2:
+      # Of equal values, matplotlib would make a scale of its own.
+      low, high = float(values.min()), float(values.max())
+      one = 1.0 if name == names[3] else low + 1e-3 * abs(low)
+      shown.set_clim(low, max(high, one))
       bar = figure.colorbar(shown, cax=layout.beside(figure, ax, 0.06, 0.1))
       bar.ax.yaxis.set_major_formatter(_NUMBERS)
       bar.ax.tick_params(labelsize=7, colors=canvas.INK)
   _finish(figure, path, style)
+
+
+def _room(name: str, image: np.ndarray, side: float) -> float:
+  """Returns what a panel's name needs beyond the panel, in inches."""
+  width = side * image.shape[1] / max(image.shape[:2])
+  return max(0.0, canvas.width_of(name, _SIZE) - width)
+
+
+def _numbered(kind: str, numbers: Sequence[int], space: float) -> list[str]:
+  """Returns names such as 'head 3', or '3' where so many have no room.
+
+  Args:
+    kind: of what is numbered.
+    numbers: of all that share the space.
+    space: in inches.
+  """
+  names = [f'{kind} {number}' for number in numbers]
+  widest = max((canvas.width_of(name, _SIZE) for name in names), default=0.0)
+  if widest * len(names) > space:
+    return [str(number) for number in numbers]
+  return names
 
 
 def _joined(parts: Sequence[np.ndarray], gap: int, axis: int) -> np.ndarray:

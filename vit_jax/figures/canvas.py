@@ -73,7 +73,7 @@ def wrapped(text: str, size: float, width: float) -> str:
     line = ''
     for word in paragraph.split(' '):
       longer = f'{line} {word}' if line else word
-      while _width(longer, size) > width and len(longer) > 1:
+      while width_of(longer, size) > width and len(longer) > 1:
         fits = line or _beginning(longer, size, width)
         lines.append(fits)
         longer, line = longer[len(fits) :].lstrip(), ''
@@ -87,7 +87,7 @@ def shortened(line: str, size: float, width: float) -> str:
   line = drawable(line)
   cut = line
   for kept in range(len(line) - 1, 1, -1):
-    if _width(cut, size) <= width:
+    if width_of(cut, size) <= width:
       break
     cut = f'{line[: (kept + 1) // 2]}…{line[-(kept // 2) :]}'
   return cut
@@ -96,12 +96,12 @@ def shortened(line: str, size: float, width: float) -> str:
 def _beginning(word: str, size: float, width: float) -> str:
   """Returns what of a word fits on a line, at least a character."""
   fits = 1
-  while _width(word[: fits + 1], size) <= width:
+  while width_of(word[: fits + 1], size) <= width:
     fits += 1
   return word[:fits]
 
 
-def _width(text: str, size: float) -> float:
+def width_of(text: str, size: float) -> float:
   """Returns what a line takes, in inches; kerning makes it hardly narrower."""
   return sum(map(_advance, text)) * size / 72
 

@@ -29,7 +29,9 @@ function place(patch) {
 }
 
 function headName(head) {
-  return head === MEAN ? `mean of ${settings.numHeads} heads` : `head ${head}`;
+  const {numHeads} = settings;
+  if (head !== MEAN) return `head ${head}`;
+  return numHeads === 1 ? 'its one head' : `mean of ${numHeads} heads`;
 }
 
 let planned = false;
@@ -59,6 +61,10 @@ function showControls() {
   at('head-value').textContent = state.rollout
     ? settings.headFusion : state.head === MEAN ? 'mean' : state.head;
   at('alpha-value').textContent = `${Math.round(100 * at('alpha').value)} %`;
+  for (const name of ['layer', 'head', 'alpha']) {
+    // Or a screen reader would call the mean -1.
+    at(name).ariaValueText = at(`${name}-value`).textContent;
+  }
   at('rollout').checked = state.rollout;
   at('release').disabled = state.kept === OUTPUT;
 }
@@ -178,7 +184,10 @@ at('rollout').addEventListener('change', (event) =>
   change({rollout: event.target.checked}));
 at('alpha').addEventListener('input', redraw);
 at('smooth').addEventListener('change', redraw);
-at('release').addEventListener('click', () => change({kept: OUTPUT}));
+at('release').addEventListener('click', () => {
+  at('stage').focus(); // The button is of no use now.
+  change({kept: OUTPUT});
+});
 
 // --- Images -----------------------------------------------------------------
 
@@ -193,11 +202,10 @@ async function choose(index) {
     button.ariaPressed = i === index;
   });
   try {
-    // One after the other: the reader may choose another in between.
-    const weights = await Weights.read(index);
-    if (state.image !== index) return;
-    await picture.load(source);
-    if (state.image !== index) return;
+    const found = [Weights.read(index), Picture.decode(source)];
+    const [weights, image] = await Promise.all(found);
+    if (state.image !== index) return; // The reader has chosen another.
+    picture.take(image);
     at('stage').ariaBusy = false;
     change({weights});
   } catch (error) {

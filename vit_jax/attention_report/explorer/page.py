@@ -154,7 +154,8 @@ class Page:
     path = pathlib.Path(path)
     partial = path.with_name(f'{path.name}.partial')
     try:
-      partial.write_text(text, encoding='utf-8')
+      # A path in the title may have bytes that are no text.
+      partial.write_text(text, encoding='utf-8', errors='replace')
       os.replace(partial, path)
     finally:
       partial.unlink(missing_ok=True)

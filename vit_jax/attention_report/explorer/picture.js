@@ -38,10 +38,15 @@ class Picture {
     this.image = null;
   }
 
-  async load(source) {
+  static async decode(source) {
     const image = new Image();
     image.src = source;
     await image.decode();
+    return image;
+  }
+
+  // Takes a decoded image; `draw` shows it.
+  take(image) {
     const {canvas, context} = this;
     context.imageSmoothingEnabled = false;
     context.drawImage(image, 0, 0, canvas.width, canvas.height);

@@ -15,7 +15,7 @@ class Weights {
     const text = document.getElementById(`weights${index}`).textContent;
     const packed = Weights.#bytes(text);
     if (!window.DecompressionStream) {
-      throw new Error('this browser is too old. Use one of 2023 or later.');
+      throw new Error('this browser is too old. Use one of 2024 or later.');
     }
     const stream = new Blob([packed])
       .stream()
