@@ -1,14 +1,14 @@
 r"""Measures the host side of the data, beside the original's tf.data pipeline.
 
-  python scripts/benchmark_data.py
+  python scripts/benchmark_data.py --folder 100000
   python scripts/benchmark_data.py --tensorflow_python tf/bin/python
 
 Both decode the same made-up JPEGs of 500 x 375 pixels, cut a random box out and
 resize it to 224 x 224, in turns; TensorFlow does so in another environment, as
 it is no dependency of this project. What counts is CPU time, so that neither
 other work on the machine nor the number of threads has a say. The rest is
-ours alone: the cost of a small image that is kept in memory, and the time to
-the first batch of a million.
+ours alone: the cost of a small image that is kept in memory, the time to the
+first batch of a million, and the memory that a large folder takes.
 """
 
 import argparse
@@ -30,11 +30,13 @@ from ml_collections import ConfigDict
 from vit_jax.data import decode, pipeline, sources
 
 _SIDE = 224
-# What the original's input_pipeline.py does to a training image, from decoding
-# to resizing. Reads a number of passes from standard input, and answers with
-# the CPU seconds that they took; to `resize`, with pixels.
+# What the original's input_pipeline.py does on the host to a training image.
+# Reads from standard input what to do once with all images, and answers with
+# the CPU seconds that it took: 'resize' for decoding, cropping and resizing,
+# 'all' for flipping and normalising besides, which are done on the device here.
+# To 'pixels' it saves a resized image.
 _ORIGINAL = """
-import json, sys, time
+import sys, time
 import numpy as np
 import tensorflow as tf
 
@@ -42,7 +44,7 @@ folder, side = sys.argv[1], int(sys.argv[2])
 paths = sorted(tf.io.gfile.glob(folder + '/*.jpg'))
 encoded = [tf.io.read_file(path).numpy() for path in paths]
 
-def prepare(content):
+def resized(content):
   image = tf.io.decode_jpeg(content, channels=3)
   begin, size, _ = tf.image.sample_distorted_bounding_box(
       tf.shape(image), tf.zeros([0, 0, 4], tf.float32),
@@ -50,18 +52,23 @@ def prepare(content):
       use_image_if_no_bounding_boxes=True)
   return tf.image.resize(tf.slice(image, begin, size), [side, side])
 
-data = tf.data.Dataset.from_tensor_slices(encoded)
-data = data.map(prepare, tf.data.AUTOTUNE).batch(len(encoded)).prefetch(1)
+def everything(content):
+  image = tf.image.random_flip_left_right(resized(content))
+  return (image - 127.5) / 127.5
+
+def dataset(prepare):
+  data = tf.data.Dataset.from_tensor_slices(encoded)
+  return data.map(prepare, tf.data.AUTOTUNE).batch(64).prefetch(1)
+
+work = {'resize': dataset(resized), 'all': dataset(everything)}
 print(tf.__version__, flush=True)
-for line in sys.stdin:
-  if line.strip() == 'resize':
+for line in map(str.strip, sys.stdin):
+  start = time.process_time()
+  if line == 'pixels':
     image = tf.io.decode_jpeg(encoded[0], channels=3)
     np.save(folder + '/resized.npy', tf.image.resize(image, [side, side]))
-    print('saved', flush=True)
-    continue
-  start = time.process_time()
-  for _ in range(int(line)):
-    for batch in data:
+  else:
+    for batch in work[line]:
       pass
   print(time.process_time() - start, flush=True)
 """
@@ -77,8 +84,15 @@ def main() -> None:
   )
   parser.add_argument('--num_images', type=int, default=256)
   parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument(
+    '--folder', type=int, metavar='N', help='measure a folder of N images, too'
+  )
+  parser.add_argument('--listed', help=argparse.SUPPRESS)
   parser.add_argument('--json', help='file to write the figures to as well')
   args = parser.parse_args()
+  if args.listed:
+    print(json.dumps(measure_folder(args.listed)))
+    return
   with tempfile.TemporaryDirectory() as folder:
     make_jpegs(pathlib.Path(folder), args.num_images)
     found = compare(pathlib.Path(folder), args)
@@ -88,6 +102,8 @@ def main() -> None:
     f'\nimage of CIFAR, kept in memory: {found["cifar_microseconds"]:.2f} us\n'
     f'first batch of a million: {found["first_batch_seconds"]:.2f} s'
   )
+  if args.folder:
+    found['folder'] = report_folder(args.folder)
   if args.json:
     text = json.dumps(found, indent=2) + '\n'
     pathlib.Path(args.json).write_text(text, encoding='utf-8')
@@ -112,36 +128,42 @@ def compare(folder: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
   size = sum(map(len, encoded)) / len(encoded) / 1000
   print(f'{len(encoded)} JPEGs of 500 x 375, {size:.0f} kB each')
   original = _Original(args.tensorflow_python, folder)
-  ours, theirs = [], []
-  for i in range(args.rounds + 1):
-    pair = our_seconds(encoded, seed=i), original.seconds()
-    if i:  # The first is a warm-up.
-      ours.append(pair[0])
-      theirs.append(pair[1])
-  found: dict[str, Any] = {
-    'ours': len(encoded) / statistics.median(ours),
-    'jpeg_kilobytes': size,
-  }
-  print(f'  ours      {found["ours"]:7.0f} images/s of one core')
+  seconds: dict[str, list[float]] = {'ours': []}
   if original.version:
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    found['original'] = len(encoded) / statistics.median(theirs)
-    found['ratio'] = statistics.median(ratios)
+    seconds |= {'resize': [], 'all': []}
+  for i in range(args.rounds + 1):
+    for name, found in seconds.items():
+      if name == 'ours':
+        value = our_seconds(encoded, seed=i)
+      else:
+        value = original.seconds(name)
+      if i:  # The first is a warm-up.
+        found.append(value)
+  results: dict[str, Any] = {'jpeg_kilobytes': size}
+  names = {
+    'ours': 'ours: decode, crop, resize',
+    'resize': f'the same in TensorFlow {original.version}',
+    'all': 'the original: also flip, normalise',
+  }
+  for name, found in seconds.items():
+    speed = len(encoded) / statistics.median(found)
+    ratios = [b / a for a, b in zip(seconds['ours'], found, strict=True)]
+    results[name] = {'images_per_sec': speed, 'ours_over_it': ratios}
     print(
-      f'  original  {found["original"]:7.0f} images/s of one core, tensorflow '
-      f'{original.version}\n  ratio     {found["ratio"]:7.2f} '
-      f'({min(ratios):.2f}-{max(ratios):.2f})'
+      f'  {names[name]:38} {speed:6.0f} images/s of one core, ours '
+      f'{statistics.median(ratios):.2f} x ({min(ratios):.2f}-{max(ratios):.2f})'
     )
+  if original.version:
     image = decode.decode(encoded[0])
     difference = np.abs(original.resized() - decode.resize_squash(image, _SIDE))
-    found['largest_difference'] = float(difference.max())
-    found['mean_difference'] = float(difference.mean())
+    results['largest_difference'] = float(difference.max())
+    results['mean_difference'] = float(difference.mean())
     print(
       f'  a whole image resized by both: {difference.mean():.2f} levels apart '
       f'on average, {difference.max():.2f} at most'
     )
   original.close()
-  return found
+  return results
 
 
 def our_seconds(encoded: list[bytes], seed: int) -> float:
@@ -170,11 +192,11 @@ class _Original:
       if not self.version:
         sys.exit(f'error: {python} has no tensorflow.')
 
-  def seconds(self) -> float:
-    return float(self._ask('1')) if self.version else 0.0
+  def seconds(self, work: str) -> float:
+    return float(self._ask(work))
 
   def resized(self) -> np.ndarray:
-    self._ask('resize')
+    self._ask('pixels')
     return np.load(self._folder / 'resized.npy')
 
   def close(self) -> None:
@@ -221,6 +243,61 @@ def measure_first_batch() -> float:
   seconds = time.perf_counter() - start
   batches.close()
   return seconds
+
+
+def report_folder(count: int) -> dict[str, float]:
+  """Prints and returns what a folder of `count` images takes to begin with."""
+  encoded = cv2.imencode('.png', np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+  with tempfile.TemporaryDirectory() as folder:
+    for i in range(count):
+      path = pathlib.Path(folder, f'class_{i % 100:02}', f'{i:08}.png')
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(encoded)
+    # In a process of its own, whose peak is nobody else's.
+    output = subprocess.run(
+      [sys.executable, __file__, '--listed', folder],
+      stdout=subprocess.PIPE,
+      check=True,
+    ).stdout
+  found = json.loads(output.splitlines()[-1])
+  peak, base = (found[f'{key}_bytes'] / 1e6 for key in ('peak', 'base'))
+  print(
+    f'folder of {count:,} images: listed in {found["list_seconds"]:.2f} s, '
+    f'first batch after {found["first_batch_seconds"]:.2f} s, peak '
+    f'{peak:,.0f} MB above {base:,.0f}'
+  )
+  return found
+
+
+def measure_folder(folder: str) -> dict[str, float]:
+  """Returns times and memory of listing a folder and ten batches of 512."""
+  config = _config(512)
+  config.update({'dataset': folder, 'num_threads': 16})
+  config.pp.update({'train': 'train[:90%]', 'test': 'train[90%:]'})
+  # Not getrusage's peak, which begins with that of the parent.
+  pathlib.Path('/proc/self/clear_refs').write_text('5')
+  base = _memory('VmRSS')
+  start = time.perf_counter()
+  source = sources.load_source(config, config.pp.train)
+  listed = time.perf_counter()
+  batches = pipeline.train_batches(config, 0, source)
+  next(batches)
+  first = time.perf_counter()
+  for _ in itertools.islice(batches, 10):
+    pass
+  batches.close()
+  return {
+    'list_seconds': listed - start,
+    'first_batch_seconds': first - start,
+    'base_bytes': base,
+    'peak_bytes': _memory('VmHWM') - base,
+  }
+
+
+def _memory(field: str) -> int:
+  """Returns bytes of this process's memory, as Linux counts them."""
+  status = pathlib.Path('/proc/self/status').read_text()
+  return 1024 * int(status.split(f'{field}:')[1].split()[0])
 
 
 class _Repeated(Sequence):
