@@ -1,8 +1,9 @@
-"""The fields of a training config, their defaults, and the data set presets."""
+"""The fields of a training config, their defaults, and presets by data set."""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs import datasets
 from vit_jax import errors
 from vit_jax.data import paths
 
@@ -26,6 +27,10 @@ def get_config() -> ConfigDict:
   # Data. A tfds name, and splits as tfds writes them; or the path of a folder
   # of images or of a list of them, and splits in percent (docs/data.md).
   config.dataset = ''
+  # What examples are labelled by instead of their 'label': 'clevr_count',
+  # 'clevr_distance', 'dsprites_location', 'dsprites_orientation',
+  # 'kitti_distance', 'smallnorb_azimuth' or 'smallnorb_elevation'.
+  config.label = ''
   # Whether symbolic links in a folder of images may lead out of it.
   config.follow_links = False
   config.tfds_data_dir = placeholder(str)
@@ -33,6 +38,10 @@ def get_config() -> ConfigDict:
   config.pp = ConfigDict()
   config.pp.train = 'train'
   config.pp.test = 'test'
+  # What else is evaluated, beside pp.test, which is 'test': NAME=SPLIT of the
+  # data set or NAME=DATASET:SPLIT of another one with the same classes, such as
+  # 'holdout=train[98%:],v2=imagenet_v2:test,real=imagenet2012_real:validation'.
+  config.eval_sets = ''
   # Side of the square that the model sees, in pixels.
   config.pp.crop = 384
   # 'crop_flip': a random box with a share of the area in area_range and a
@@ -111,9 +120,9 @@ def get_config() -> ConfigDict:
   config.checkpoint_every = 1_000
   # How many of the newest checkpoints to keep.
   config.keep_checkpoints = 2
-  # 'test/accuracy', 'test/loss' (lower is better) or 'test/top5': an evaluation
-  # that is the best so far writes a checkpoint, which is kept until a better
-  # one comes. '' writes and keeps none.
+  # 'test/accuracy', 'test/loss' (lower is better) or 'test/top5', or those of
+  # one of eval_sets: an evaluation that is the best so far writes a checkpoint,
+  # which is kept until a better one comes. '' writes and keeps none.
   config.best_metric = ''
   # Evaluations without a better best_metric after which to stop; 0 never does.
   config.patience = 0
@@ -122,62 +131,7 @@ def get_config() -> ConfigDict:
   return config
 
 
-# Steps and splits of the paper (arXiv 2010.11929, table 3 and section B.1.1)
-# and, for the first three, of the original code, which holds some of the
-# training split out.
-DATASETS = {
-  'cifar10': {
-    'total_steps': 10_000,
-    'pp': {'train': 'train[:98%]', 'test': 'test', 'crop': 384},
-  },
-  'cifar100': {
-    'total_steps': 10_000,
-    'pp': {'train': 'train[:98%]', 'test': 'test', 'crop': 384},
-  },
-  'imagenet2012': {
-    'total_steps': 20_000,
-    'pp': {'train': 'train[:99%]', 'test': 'validation', 'crop': 384},
-  },
-  'oxford_iiit_pet': {
-    'total_steps': 500,
-    'warmup_steps': 100,
-    'pp': {'train': 'train', 'test': 'test', 'crop': 384},
-  },
-  'oxford_flowers102': {
-    'total_steps': 500,
-    'warmup_steps': 100,
-    'pp': {'train': 'train+validation', 'test': 'test', 'crop': 384},
-  },
-  # Trained from scratch; see vit.py for what it reaches.
-  'digits': {
-    'pretrained_dir': '',
-    'optimizer': 'adamw',
-    'optim_dtype': 'float32',
-    'base_lr': 2e-3,
-    'weight_decay': 0.3,
-    'mixup_alpha': 0.2,
-    'total_steps': 7_000,
-    'warmup_steps': 300,
-    'batch': 64,
-    'batch_eval': 384,
-    'accum_steps': 1,
-    'progress_every': 50,
-    'eval_every': 500,
-    'checkpoint_every': 1_000,
-    'best_metric': 'test/accuracy',
-    'pp': {
-      'train': 'train',
-      'test': 'test',
-      'crop': 16,
-      'augment': 'affine',
-      'affine': {'rotate': 15.0, 'scale': 0.2, 'shear': 15.0, 'shift': 0.1},
-    },
-  },
-}
-
-
-# Of a path: as of the small sets, for pictures of one's own are few.
-_FOLDER = {'total_steps': 500, 'warmup_steps': 100}
+DATASETS = datasets.DATASETS
 
 
 def with_dataset(config: ConfigDict, dataset: str) -> ConfigDict:
@@ -185,22 +139,38 @@ def with_dataset(config: ConfigDict, dataset: str) -> ConfigDict:
 
   Args:
     config: from `get_config`.
-    dataset: a preset's name; a variant such as 'digits/0_to_4' has the preset
-      of what stands before the slash. Or a path, as `paths.is_path` tells.
+    dataset: a preset's name, such as 'vtab/dtd'; a variant such as
+      'digits/0_to_4' has the preset of what stands before the slash. Or a path,
+      as `paths.is_path` tells.
 
   Raises:
-    ConfigError: there is no preset of that name.
+    ConfigError: there is no preset of that name, or it is a set to evaluate on.
   """
   if paths.is_path(dataset):
     config.dataset = dataset
-    config.update(_FOLDER)
+    config.update(datasets.FOLDER)
     return config
-  name = dataset.split('/')[0]
+  first = dataset.split('/')[0]
+  _check_can_be_trained_on(dataset, first.partition(':')[0])
+  name = dataset if dataset in DATASETS else first
   if name not in DATASETS:
-    text = errors.unknown_name('data set', dataset, DATASETS)
+    # 'vtab/svhn' is short for one of them, and by letters closer to another.
+    longer = [known for known in DATASETS if known.startswith(dataset)]
+    text = errors.unknown_name('data set', dataset, longer or DATASETS)
     if '/' in dataset:
       text += ' Nor is there a folder or list of images at that path.'
     raise errors.ConfigError(text)
   config.dataset = dataset
-  config.update(DATASETS[name])
+  config.update(DATASETS[name])  # Of VTAB it has the tfds name.
   return config
+
+
+def _check_can_be_trained_on(dataset: str, name: str) -> None:
+  split = datasets.EVALUATION_ONLY.get(name)
+  if split:
+    raise errors.ConfigError(
+      f'{dataset!r} is to evaluate on and has no split to train on. Train on '
+      f'imagenet2012 with --config.eval_sets={name}={dataset}:{split}, or '
+      f'evaluate alone by --mode=evaluate --config.dataset={dataset} '
+      f'--config.pp.test={split}'
+    )

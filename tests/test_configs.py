@@ -1,6 +1,7 @@
 """Config files: every argument gives a config, with the published settings."""
 
 import ast
+import re
 import sys
 
 import parity
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 import vit_jax
 from configs import augreg, common, mixer, vit
 from vit_jax import config_checks, errors, optim
+from vit_jax.data import eval_sets, labels, sources
 from vit_jax.models import variants
 
 ROOT = parity.GOLDEN.parents[1]
@@ -46,7 +48,7 @@ def test_every_model_goes_with_every_data_set(short_name, dataset):
   module = vit_jax.create_model(config.model, 7, dtype=config.dtype)
   assert getattr(module, width) == config.model[width]
   assert config.model.model_name == variants.SHORT_NAMES[short_name]
-  assert config.dataset == dataset
+  assert config.dataset == common.DATASETS[dataset].get('dataset', dataset)
   schedule = optim.learning_rate_schedule(
     config.base_lr, config.decay_type, config.total_steps, config.warmup_steps
   )
@@ -83,6 +85,110 @@ def test_fine_tuning_settings_are_the_published_ones(args, expected):
   assert (config.batch, config.batch_eval) == (512, 512)
   assert config.weight_decay == config.label_smoothing == 0.0
   assert config.pretrained_dir == 'gs://vit_models/imagenet21k'
+
+
+# Data set, what is trained on besides train[:800], and what is tested on, by
+# google-research/task_adaptation.
+VTAB = {
+  'caltech101': ('caltech101', 'train[2754:2954]', 'test'),
+  'cifar100': ('cifar100', 'train[45000:45200]', 'test'),
+  'clevr_count': ('clevr', 'train[63000:63200]', 'validation'),
+  'clevr_distance': ('clevr', 'train[63000:63200]', 'validation'),
+  'diabetic_retinopathy': (
+    'diabetic_retinopathy_detection/btgraham-300',
+    'validation[:200]',
+    'test',
+  ),
+  'dmlab': ('dmlab', 'validation[:200]', 'test'),
+  'dsprites_location': (
+    'dsprites',
+    'train[589824:590024]',
+    'train[663552:]',
+  ),
+  'dsprites_orientation': (
+    'dsprites',
+    'train[589824:590024]',
+    'train[663552:]',
+  ),
+  'dtd': ('dtd', 'validation[:200]', 'test'),
+  'eurosat': ('eurosat/rgb', 'train[16200:16400]', 'train[21600:]'),
+  'kitti_distance': ('kitti', 'validation[:200]', 'test'),
+  'oxford_flowers102': ('oxford_flowers102', 'validation[:200]', 'test'),
+  'oxford_iiit_pet': ('oxford_iiit_pet', 'train[2944:3144]', 'test'),
+  'patch_camelyon': ('patch_camelyon', 'validation[:200]', 'test'),
+  'resisc45': ('resisc45', 'train[18900:19100]', 'train[25200:]'),
+  'smallnorb_azimuth': ('smallnorb', 'test[:200]', 'test[50%:]'),
+  'smallnorb_elevation': ('smallnorb', 'test[:200]', 'test[50%:]'),
+  'sun397': ('sun397/tfds', 'validation[:200]', 'test'),
+  'svhn_cropped': ('svhn_cropped', 'train[65931:66131]', 'test'),
+}
+# What a crop would change, and what a flip would.
+UNCROPPED = ('clevr', 'dmlab', 'dsprites', 'kitti')
+UNFLIPPED = ('dsprites', 'smallnorb_azimuth')
+
+
+@pytest.mark.parametrize('task', VTAB)
+def test_vtab_is_split_and_trained_on_as_published(task):
+  config = vit.get_config(f'b16,vtab/{task}')
+  pp, (dataset, val200, test) = config.pp, VTAB[task]
+  assert config.dataset == dataset
+  assert config.label == (task if task in labels.LABELS else '')
+  assert (pp.train, pp.test) == (f'train[:800]+{val200}', test)
+  assert pp.crop == 384
+  # Section B.1.1 and table 4 of the paper.
+  assert (config.base_lr, config.total_steps, config.batch) == (0.01, 2500, 512)
+  assert (config.optimizer, config.decay_type) == ('sgd', 'cosine')
+  assert (config.weight_decay, config.grad_norm_clip) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize('task', sorted({*VTAB} - {'cifar100'}))
+def test_unprepared_set_of_vtab_says_how_to_prepare_it(task, tmp_path):
+  config = vit.get_config(f'b16,vtab/{task}')
+  config.tfds_data_dir = str(tmp_path)
+  with pytest.raises(errors.DataNotFoundError) as caught:
+    sources.load_source(config, config.pp.train)
+  command = f"tfds.builder('{VTAB[task][0]}').download_and_prepare()"
+  assert command in str(caught.value)
+  archive = {'diabetic_retinopathy': 'kaggle', 'resisc45': 'NWPU-RESISC45/'}
+  assert archive.get(task, '') in str(caught.value)
+
+
+@pytest.mark.parametrize('task', VTAB)
+def test_images_of_vtab_are_augmented_as_labels_allow(task):
+  pp = vit.get_config(f'b16,vtab/{task}').pp
+  if task.startswith(UNFLIPPED):
+    assert pp.augment == 'none'
+  elif task.startswith(UNCROPPED):
+    assert (pp.augment, pp.shift.pad) == ('shift_flip', 0)
+  else:  # 384 of 448 pixels each way.
+    assert pp.augment == 'crop_flip'
+    assert [*pp.area_range] == pytest.approx([(384 / 448) ** 2] * 2)
+  assert (pp.policy, pp.preset, pp.repeats) == ('none', '', 1)
+
+
+def test_vtab_has_nineteen_tasks_and_every_label_is_one():
+  tasks = {name for name in common.DATASETS if name.startswith('vtab/')}
+  assert tasks == {f'vtab/{task}' for task in VTAB}
+  assert len(tasks) == 19
+  used = {common.DATASETS[task]['label'] for task in tasks} - {''}
+  assert used == {*labels.LABELS}
+
+
+@pytest.mark.parametrize(('name', 'split'), [
+  ('imagenet_v2', 'test'), ('imagenet2012_real', 'validation'),
+  ('imagenet_v2/matched-frequency', 'test'), ('imagenet_v2:3.0.0', 'test'),
+])  # fmt: skip
+@pytest.mark.parametrize('get_config', [vit.get_config, mixer.get_config])
+def test_sets_to_evaluate_on_say_how(get_config, name, split):
+  with pytest.raises(errors.ConfigError) as caught:
+    get_config(f'b16,{name}')
+  text = str(caught.value)
+  assert f"'{name}' is to evaluate on and has no split to train on" in text
+  assert f'={name}:{split}, or' in text
+  assert f'--mode=evaluate --config.dataset={name} ' in text
+  assert text.endswith(f'--config.pp.test={split}')
+  (sets,) = re.findall(r'--config\.eval_sets=(\S+),', text)
+  assert [*eval_sets.parse(sets).values()] == [(name, split)]
 
 
 @pytest.mark.parametrize(('model', 'upstream'), [
@@ -138,6 +244,10 @@ def test_configs_do_not_share_their_parts():
     (vit.get_config, 'b61,cifar10', ["'b61'", "Did you mean 'b16'?"]),
     (vit.get_config, 'b16,cifar', ["'cifar'", "Did you mean 'cifar10'?"]),
     (vit.get_config, 'B16,cifar10', ["Did you mean 'b16'?"]),
+    (vit.get_config, 'b16,caltech101', ["Did you mean 'vtab/caltech101'?"]),
+    (vit.get_config, 'b16,vtab/clevercount', ["mean 'vtab/clevr_count'?"]),
+    (vit.get_config, 'b16,vtab/svhn', ["Did you mean 'vtab/svhn_cropped'?"]),
+    (vit.get_config, 'b16,vtab', ['vtab/caltech101, vtab/cifar100, vtab/cl']),
     (vit.get_config, 'b16', ['MODEL,DATASET', 'b16', 'cifar10', 'r50_l32']),
     (vit.get_config, ',digits', ['MODEL,DATASET']),
     (vit.get_config, '', ['MODEL,DATASET']),

@@ -48,6 +48,7 @@ GROUPS = (
 )
 # And these within a group.
 NEIGHBOURS = {
+  ('config_checks', 'data'),
   ('convert', 'inspection'),
   ('train', 'evaluate'),
   ('train', 'figures'),

@@ -1,10 +1,11 @@
 """Checks of a training config before anything heavy starts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vit_jax import errors
+from vit_jax.data import eval_sets
 
 _AT_LEAST_ONE = (
   'accum_steps',
@@ -29,7 +30,9 @@ _NOT_NEGATIVE = (
 # What there has to be besides; None or '' means something in the first ones.
 _MAY_BE_EMPTY = (
   'best_metric',
+  'eval_sets',
   'grad_norm_clip',
+  'label',
   'model_or_filename',
   'pp.preset',
   'pretrained_dir',
@@ -99,7 +102,8 @@ def check_classes(config: Any, num_classes: int) -> None:
   if config.best_metric.endswith('/top5') and num_classes <= 5:
     raise errors.ConfigError(
       f'config.best_metric={config.best_metric!r} needs more than five '
-      f"classes, and {config.dataset} has {num_classes}. Use 'test/accuracy'."
+      f'classes, and {config.dataset} has {num_classes}. Use '
+      f"'{config.best_metric.removesuffix('/top5')}/accuracy'."
     )
 
 
@@ -225,12 +229,17 @@ def _not_finite(config: Any) -> dict[str, str]:
 
 
 def _choice_problems(config: Any) -> list[str]:
-  problems = []
+  problems, metrics = [], ('', config.best_metric)
+  try:
+    names = ('test', *eval_sets.parse(config.eval_sets))
+    metrics = _metric_names(names)
+  except errors.ConfigError as error:
+    problems.append(str(error))
   for name, valid in {
     'dtype': ('float32', 'bfloat16'),
     'export': ('last', 'best'),
     'on_bad_image': ('fail', 'skip'),
-    'best_metric': ('', 'test/accuracy', 'test/loss', 'test/top5'),
+    'best_metric': metrics,
   }.items():
     if config[name] not in valid:
       text = errors.unknown_name(
@@ -252,3 +261,9 @@ def _choice_problems(config: Any) -> list[str]:
     if wants and not config.best_metric:
       problems.append(f'config.{name} needs config.best_metric.')
   return problems
+
+
+def _metric_names(sets: Iterable[str]) -> tuple[str, ...]:
+  """Returns what `best_metric` may be, '' for none included."""
+  kinds = ('accuracy', 'loss', 'top5')
+  return ('', *(f'{name}/{kind}' for name in sets for kind in kinds))

@@ -19,7 +19,7 @@ from vit_jax import (
   progress,
   sharding,
 )
-from vit_jax.data import augment, pipeline, sources
+from vit_jax.data import augment, eval_sets, pipeline, sources
 from vit_jax.workdir import Workdir
 
 
@@ -38,8 +38,18 @@ EvalMetricsTop5 = clu_metrics.Collection.create(
 )
 
 
-def metrics_class(num_classes: int) -> type[clu_metrics.Collection]:
+# Of images with several labels: a loss and a top5 would be about one of them.
+EvalMetricsSeveral = clu_metrics.Collection.create(
+  accuracy=clu_metrics.Average.from_output('is_right')
+)
+
+
+def metrics_class(
+  num_classes: int, has_several_labels: bool = False
+) -> type[clu_metrics.Collection]:
   """Returns the metrics that mean something for `num_classes` classes."""
+  if has_several_labels:
+    return EvalMetricsSeveral
   return EvalMetricsTop5 if num_classes > 5 else EvalMetrics
 
 
@@ -53,15 +63,28 @@ def eval_step(
 ) -> clu_metrics.Collection:
   """Adds a batch to the sums.
 
+  Where images have several labels, a prediction is right if it is one of them;
+  images without any don't count.
+
   Args:
     params: of the model.
     batch: 'image' uint8 [batch, height, width, 3], 'label' int32 [batch] and
-      'mask' bool [batch], False for padding.
+      'mask' bool [batch], False for padding. Several labels are int32 [batch,
+      max_labels], those that are not there -1.
     sums: of the batches before.
     model: the module.
     transform: makes model inputs of the images.
   """
   logits = model.apply({'params': params}, transform(batch['image']))
+  labels = batch['label']
+  if labels.ndim == 2:
+    is_right = (logits.argmax(axis=-1)[:, None] == labels).any(axis=-1)
+    mask = batch['mask'] & (labels >= 0).any(axis=-1)
+    return sums.merge(
+      type(sums).single_from_model_output(
+        is_right=is_right.astype(jnp.float32), mask=mask
+      )
+    )
   losses = optax.softmax_cross_entropy_with_integer_labels(
     logits, batch['label']
   )
@@ -97,6 +120,7 @@ def evaluate(
   mesh: Mesh,
   *,
   prefix: str = '',
+  has_several_labels: bool = False,
 ) -> dict[str, float]:
   """Returns the exact metrics of all examples of `batches`.
 
@@ -108,13 +132,15 @@ def evaluate(
     num_classes: of the data set.
     mesh: the devices.
     prefix: put before the names of the metrics, such as 'test/'.
+    has_several_labels: whether a label is int32 [max_labels], see `eval_step`.
 
   Returns:
     'loss', 'accuracy' and, with more than five classes, 'top5', the same on
-    every process. Accuracies are shares in [0, 1].
+    every process; with several labels 'accuracy' alone, of the images that have
+    any, NaN if none has. Accuracies are shares in [0, 1].
   """
   with jax.transfer_guard('allow'):  # clu makes its zeros one by one.
-    empty = metrics_class(num_classes).empty()
+    empty = metrics_class(num_classes, has_several_labels).empty()
     sums = jax.device_put(empty, sharding.replicated(mesh))
   for batch in batches:
     sums = step(params, sharding.put_batch(batch, mesh), sums)
@@ -123,8 +149,53 @@ def evaluate(
   return {f'{prefix}{name}': float(value) for name, value in values.items()}
 
 
+def evaluate_sets(
+  step: Callable[..., clu_metrics.Collection],
+  params: Any,
+  config: Any,
+  eval_sources: Mapping[str, sources.Source],
+  mesh: Mesh,
+) -> dict[str, float]:
+  """Returns the metrics of each set, as 'test/accuracy' for the set 'test'.
+
+  Args:
+    step: from `make_eval_step`.
+    params: of the model, on the mesh.
+    config: as `pipeline.eval_batches` takes it.
+    eval_sources: by name, such as `eval_sets.load` gives them.
+    mesh: the devices.
+  """
+  metrics = {}
+  for name, source in eval_sources.items():
+    batches = pipeline.eval_batches(
+      config, source, jax.process_index(), jax.process_count()
+    )
+    metrics |= evaluate(
+      step,
+      params,
+      batches,
+      source.num_classes,
+      mesh,
+      prefix=f'{name}/',
+      has_several_labels=source.max_labels is not None,
+    )
+  return metrics
+
+
+def set_lines(eval_sources: Mapping[str, sources.Source]) -> dict[str, str]:
+  """Returns a line on the sets besides 'test', none if there are none."""
+  others = [
+    f'{name}: {len(source):,} of {source.name} ({source.split})'
+    for name, source in eval_sources.items()
+    if name != 'test'
+  ]
+  return {'evaluated': f'besides, {"; ".join(others)}'} if others else {}
+
+
 def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
-  """Prints and returns the metrics of `config.pp.test`; writes nothing.
+  """Prints and returns the metrics of a run; writes nothing.
+
+  They are those of `config.pp.test` and `config.eval_sets`.
 
   Args:
     config: as `configs/common.py` defines it.
@@ -145,29 +216,27 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
   mesh = sharding.make_mesh()
   config_checks.check_config(config, mesh.size)
   weights = str(run.model) if is_run else checkpoints.locate_weights(config)
-  source = sources.load_source(config, config.pp.test)
+  eval_sources = eval_sets.load(config)
+  source = eval_sources['test']
   model = models.create_model(
     config.model, num_classes=source.num_classes, dtype=config.dtype
   )
   params = checkpoints.load_pretrained(
     weights, model, config.pp.crop, fresh_head=False
   )
-  batches = pipeline.eval_batches(
-    config, source, jax.process_index(), jax.process_count()
-  )
-  metrics = evaluate(
+  metrics = evaluate_sets(
     make_eval_step(model, augment.eval_transform(config.pp), mesh),
     jax.device_put(params, sharding.replicated(mesh)),
-    batches,
-    source.num_classes,
+    config,
+    eval_sources,
     mesh,
-    prefix='test/',
   )
   if jax.process_index() == 0:
     progress.print_summary(
       {
         'weights': weights,
         'data': f'{source.name} ({source.split}), {len(source):,} examples',
+        **set_lines(eval_sources),
         'metrics': progress.format_metrics(metrics),
       }
     )

@@ -23,7 +23,14 @@ from vit_jax.checkpoints.state import (
   StateCheckpoints,
   abstract_state,
 )
-from vit_jax.data import augment, balance, pipeline, prefetch, sources
+from vit_jax.data import (
+  augment,
+  balance,
+  eval_sets,
+  pipeline,
+  prefetch,
+  sources,
+)
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
 from vit_jax.train_step import (
@@ -65,7 +72,8 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
 
   # Data.
   train_source = sources.load_source(config, config.pp.train)
-  test_source = sources.load_source(config, config.pp.test)
+  pipeline.check_trainable(train_source)
+  eval_sources = eval_sets.load(config, train_source)
   config_checks.check_classes(config, train_source.num_classes)
   processes = {
     'process_index': jax.process_index(),
@@ -102,7 +110,8 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   # Restore, or start from pretrained or random weights.
   # With the splits in full: of a folder that is not split, 'test' is a share.
   settings = config.to_dict()
-  settings['pp'] |= {'train': train_source.split, 'test': test_source.split}
+  test_split = eval_sources['test'].split
+  settings['pp'] |= {'train': train_source.split, 'test': test_split}
   run.claim(settings, is_writer=is_main_process)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
@@ -126,7 +135,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       run.save_labels(train_source.class_names)
       progress.print_summary(
         _summary(
-          config, run, mesh, shapes.params, weights, train_source, test_source
+          config, run, mesh, shapes.params, weights, train_source, eval_sources
         )
       )
       if start_step:
@@ -174,13 +183,8 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       if step % config.eval_every == 0 or is_last:
         window.fetch()
         with bar.pause(), window.pause():
-          evaluation = evaluate.evaluate(
-            jit_eval_step,
-            state.params,
-            pipeline.eval_batches(config, test_source, **processes),
-            test_source.num_classes,
-            mesh,
-            prefix='test/',
+          evaluation = evaluate.evaluate_sets(
+            jit_eval_step, state.params, config, eval_sources, mesh
           )
           writer.write(step, evaluation)
           bar.message(f'step {step:,}: {progress.format_metrics(evaluation)}')
@@ -247,9 +251,10 @@ def _fresh_state(config, weights, model, tx, key, shardings) -> TrainState:
 
 
 def _summary(
-  config, run, mesh, params, weights, train_source, test_source
+  config, run, mesh, params, weights, train_source, eval_sources
 ) -> dict[str, str]:
   """Returns the first lines that a user reads."""
+  test_source = eval_sources['test']
   num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
   examples = config.total_steps * config.batch / config.pp.repeats
   epochs = examples / len(train_source)
@@ -271,6 +276,7 @@ def _summary(
     f'({train_source.split}), {len(test_source):,} to test on '
     f'({test_source.split}), {train_source.num_classes} classes',
     **balance.class_lines(train_source, test_source),
+    **evaluate.set_lines(eval_sources),
     'model': f'{config.model.model_name}, {num_params:,} parameters, '
     f'{config.pp.crop} x {config.pp.crop} pixels, {config.dtype}, weights: '
     f'{weights or "random"}',

@@ -65,10 +65,12 @@ def train_batches(
     and no more than one in a thousand, and for a process that has died.
 
   Raises:
-    ConfigError: the batch is not divisible by `process_count`.
+    ConfigError: the batch is not divisible by `process_count`, or images have
+      several labels.
   """
   if source is None:
     source = sources.load_source(config, config.pp.train)
+  check_trainable(source)
   local_batch = _local_batch('batch', config.batch, process_count)
   position = functools.partial(
     _position, config.batch, local_batch, process_index
@@ -102,6 +104,16 @@ def train_batches(
   return _row_iterator(read_row, start_step, _ENDLESS, local_batch, config)
 
 
+def check_trainable(source: sources.Source) -> None:
+  """Raises ConfigError if the images have several labels."""
+  if source.max_labels is not None:
+    raise errors.ConfigError(
+      f'Images of {source.name!r} have several labels, or none, so there is no '
+      'training on it. Name it in config.eval_sets, or evaluate a run by '
+      '--mode=evaluate.'
+    )
+
+
 def eval_batches(
   config: Any,
   source: sources.Source,
@@ -122,8 +134,9 @@ def eval_batches(
 
   Returns:
     An iterator with `close()`, of {'image': uint8 [local_batch, height, width,
-    3], 'label': int32 [local_batch], 'mask': bool [local_batch]}. Images kept
-    in memory come as they are; others are squashed to `pp.crop` square. What is
+    3], 'label': int32 [local_batch], 'mask': bool [local_batch]}; 'label' is
+    int32 [local_batch, max_labels] where the source has several. Images kept in
+    memory come as they are; others are squashed to `pp.crop` square. What is
     skipped is blank, and `mask` excludes it.
 
   Raises:
@@ -147,13 +160,16 @@ def eval_batches(
     return _batch_iterator(read_batch, 0, num_batches, config)
 
   blank = np.zeros((config.pp.crop, config.pp.crop, 3), np.uint8)
+  no_label = np.int32(0)
+  if source.max_labels:
+    no_label = np.zeros(source.max_labels, np.int32)
   reader = _Reader(source, config)
 
   def read_row(row: int):
     index = position(*divmod(row, local_batch))
     example = reader.read(index) if index < len(source) else None
     if example is None:
-      return {'image': blank, 'label': np.int32(0), 'mask': np.False_}
+      return {'image': blank, 'label': no_label, 'mask': np.False_}
     image, label = example
     image = decode.resize_squash(image, config.pp.crop)
     return {'image': image, 'label': label, 'mask': np.True_}
@@ -212,8 +228,8 @@ class _Reader:
     self._seed = _as_entropy(config.get('seed', 0))
     self._bad: dict[int, str] = {}  # What is wrong, by index.
 
-  def read(self, index: int) -> tuple[np.ndarray, np.int32] | None:
-    """Returns uint8 [height, width, 3] of any size and its label.
+  def read(self, index: int) -> tuple[np.ndarray, Any] | None:
+    """Returns uint8 [height, width, 3] of any size and its int32 label.
 
     None stands for a bad image that is skipped.
 
@@ -233,7 +249,7 @@ class _Reader:
 
   def read_or_substitute(
     self, index: int, place: int
-  ) -> tuple[np.ndarray, np.int32]:
+  ) -> tuple[np.ndarray, Any]:
     """Returns an example; for a bad one another, which `place` decides on."""
     example = self.read(index)
     if example is None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax import errors
 from vit_jax.data import builders, decode
+from vit_jax.data import labels as derived
 
 # Images of one size up to this side are decoded once and kept in memory, as
 # long as all of them take no more than this many bytes.
@@ -25,11 +26,16 @@ class Source:
     name: of the data set, such as 'cifar10'.
     split: what of it, such as 'train[:98%]'.
     class_names: the name of each label.
-    labels: int32 [N], or None where knowing them means reading all records.
+    labels: int32 [N], or [N, max_labels]; None where knowing them means reading
+      all records.
     images: uint8 [N, height, width, 3] in memory, or None where images are
       large or of several sizes.
-    records: (encoded image, label) by index, where `images` is None.
+    records: (encoded image, label) by index, where `images` is None; a label is
+      a number, or int32 [max_labels].
     paths: of the files, where each example is one.
+    max_labels: where an image may have several labels, or none, how many there
+      is room for; those that are not there are -1. None where each has one.
+    gain: what the pixels of `records` are to be multiplied by.
   """
 
   name: str
@@ -37,8 +43,10 @@ class Source:
   class_names: tuple[str, ...]
   labels: np.ndarray | None = None
   images: np.ndarray | None = None
-  records: Sequence[tuple[bytes, int]] | None = None
+  records: Sequence[tuple[bytes, Any]] | None = None
   paths: Sequence[str] | None = None
+  max_labels: int | None = None
+  gain: int = 1
 
   def __len__(self) -> int:
     held = self.records if self.images is None else self.images
@@ -54,16 +62,22 @@ class Source:
       return self.paths[index]
     return f'{self.name} {self.split} record {index}'
 
-  def read(self, index: int) -> tuple[bytes | np.ndarray, int]:
+  def read(self, index: int) -> tuple[bytes | np.ndarray, Any]:
     """Returns an image, decoded (uint8 [H, W, 3]) or encoded, and its label.
+
+    Where images have several, the label is int32 [max_labels].
 
     Raises:
       DataError: the record can't be read.
     """
     if self.images is not None and self.labels is not None:
-      return self.images[index], int(self.labels[index])
+      label = self.labels[index]
+      return self.images[index], int(label) if label.ndim == 0 else label
     assert self.records is not None
-    return self.records[index]
+    image, label = self.records[index]
+    if self.gain != 1:
+      image = decode.decode(image, self.describe(index)) * np.uint8(self.gain)
+    return image, label
 
 
 def load_source(config: Any, split: str) -> Source:
@@ -71,34 +85,52 @@ def load_source(config: Any, split: str) -> Source:
 
   `digits`, `digits/0_to_4`, `digits/5_to_9`, `cifar10` and `cifar100` are
   prepared on first use. Any other tfds data set must already be prepared, as
-  array_record, TFRecord or Parquet. A path is a folder of images or a manifest,
-  see `folder.load_source`.
+  array_record, TFRecord or Parquet. One with 'real_label' for 'label', as
+  imagenet2012_real has it, has several labels an image. A path is a folder of
+  images or a manifest, see `folder.load_source`.
 
   Args:
     config: with the fields `dataset` (a tfds name), `tfds_data_dir` (None for
-      tfds's default) and `tfds_manual_dir` (where archives were put by hand,
-      or None).
+      tfds's default), `tfds_manual_dir` (where archives were put by hand, or
+      None) and `label` (a name of `labels.LABELS`; '' or missing for the data
+      set's own).
     split: a tfds split, such as 'test' or 'train[:98%]+validation'.
 
   Raises:
-    ConfigError: there is no such data set or split.
+    ConfigError: there is no such data set, split or label.
     DataNotFoundError: the data set is not prepared and can't be.
     DataError: the data set is broken or has no images with labels.
   """
   from vit_jax.data import folder  # Which imports this module.
 
+  label = config.get('label', '')
   if folder.is_path(config.dataset):
+    _check_no_label(config.dataset, label)
     return folder.load_source(config, split)
+  _check_no_preset(config.dataset)
+  labelling = derived.find(label) if label else None
   builder = builders.open_builder(config)
-  features = _check_features(config.dataset, builder)
+  features = _check_features(config.dataset, builder, label)
   _check_split(config.dataset, split, builder)
-  records = _Records(config.dataset, split, builder)
+  has_several = not labelling and 'label' not in features
+  if labelling:
+    class_names = labelling.class_names
+  else:
+    key = 'real_label' if has_several else 'label'
+    classes = features[key].feature if has_several else features[key]
+    class_names = tuple(classes.names)
+  # Room for all: no image can have more, and a thousand numbers are little
+  # beside its pixels.
+  max_labels = len(class_names) if has_several else None
+  records = _Records(config.dataset, split, builder, max_labels, label)
   height, width = features['image'].shape[:2]
   source = Source(
     name=config.dataset,
     split=split,
-    class_names=tuple(features['label'].names),
+    class_names=class_names,
     records=records,
+    max_labels=max_labels,
+    gain=labelling.gain if labelling else 1,
   )
   small = height and width and max(height, width) <= _MAX_SIDE
   if small and len(records) * height * width * 3 <= _MAX_BYTES:
@@ -109,7 +141,16 @@ def load_source(config: Any, split: str) -> Source:
 class _Records(Sequence):
   """(encoded image, label) of each record of a prepared tfds data set."""
 
-  def __init__(self, dataset: str, split: str, builder: Any):
+  def __init__(
+    self,
+    dataset: str,
+    split: str,
+    builder: Any,
+    max_labels: int | None = None,
+    label: str = '',
+  ):
+    self._max_labels = max_labels
+    self._label = label
     self._where = f'Data set {dataset!r} in {builder.data_dir}, {split}'
     with self._readable('the split'):
       self._records = _open_records(split, builder)
@@ -121,13 +162,15 @@ class _Records(Sequence):
     if not 0 <= index < len(self):
       raise IndexError(index)
     with self._readable(f'record {index}'):
-      return _parse(self._records[index])
+      return _parse(self._records[index], self._max_labels, self._label)
 
-  def read_range(self, start: int, stop: int) -> list[tuple[bytes, int]]:
+  def read_range(self, start: int, stop: int) -> list[tuple[bytes, Any]]:
     """Returns records at half the cost of one at a time."""
     with self._readable(f'one of records {start} to {stop - 1}'):
       records = self._records.__getitems__(list(range(start, stop)))
-      return [_parse(record) for record in records]
+      return [
+        _parse(record, self._max_labels, self._label) for record in records
+      ]
 
   @contextlib.contextmanager
   def _readable(self, what: str) -> Iterator[None]:
@@ -162,8 +205,10 @@ def _open_records(split: str, builder: Any) -> Any:
   return parquet.ParquetRecords(file_instructions)
 
 
-def _parse(record: bytes) -> tuple[bytes, int]:
-  """Returns the encoded image and the label of a serialised tf.Example.
+def _parse(
+  record: bytes, max_labels: int | None, label_name: str
+) -> tuple[bytes, Any]:
+  """Returns the encoded image and the label(s) of a serialised tf.Example.
 
   What the features are called and hold is read by tfds (`_check_features`), the
   record by protobuf: tfds's own parser would take five times as long, and
@@ -173,8 +218,24 @@ def _parse(record: bytes) -> tuple[bytes, int]:
 
   features = tf_example_pb2.Example.FromString(record).features.feature
   (image,) = features['image'].bytes_list.value
-  (label,) = features['label'].int64_list.value
-  return image, label
+  if label_name:
+    needs = derived.find(label_name).needs
+    needed = {key: _numbers(features[key]) for key in needs}
+    return image, derived.label_of(label_name, needed)
+  if max_labels is None:
+    (label,) = features['label'].int64_list.value
+    return image, label
+  found = sorted({*features['real_label'].int64_list.value})
+  if found and not 0 <= found[0] <= found[-1] < max_labels:
+    raise ValueError(f'found {found}, expected labels in [0, {max_labels})')
+  labels = np.full(max_labels, -1, np.int32)
+  labels[: len(found)] = found
+  return image, labels
+
+
+def _numbers(feature: Any) -> Sequence[float]:
+  kind = feature.WhichOneof('kind')  # None where there are no numbers.
+  return getattr(feature, kind).value if kind else ()
 
 
 def _in_memory(
@@ -182,7 +243,8 @@ def _in_memory(
 ) -> Source:
   """Returns the same split with all its images decoded."""
   images = np.empty((len(source), height, width, 3), np.uint8)
-  labels = np.empty(len(source), np.int32)
+  shape = (len(source), *([source.max_labels] if source.max_labels else []))
+  labels = np.empty(shape, np.int32)
 
   def read(start: int):
     stop = min(start + 1000, len(source))
@@ -196,15 +258,39 @@ def _in_memory(
           f'{name}: image of {image.shape[:2]} pixels, expected '
           f'{(height, width)}. Prepare the data set again.'
         )
-      images[index], labels[index] = image, label
+      images[index], labels[index] = image * np.uint8(source.gain), label
 
   with futures.ThreadPoolExecutor() as pool:
     list(pool.map(read, range(0, len(source), 1000)))  # Raises what read does.
-  return dataclasses.replace(source, images=images, labels=labels, records=None)
+  return dataclasses.replace(
+    source, images=images, labels=labels, records=None, gain=1
+  )
 
 
-def _check_features(dataset: str, builder: Any) -> Any:
-  """Returns the features; DataError unless they are an image and its class."""
+def _check_no_label(dataset: str, label: str):
+  if label:
+    raise errors.ConfigError(
+      f'config.label is {label!r}, which is worked out from what a tfds data '
+      f'set tells of its images, and config.dataset={dataset!r} is a path. '
+      'Pass --config.label='
+    )
+
+
+def _check_no_preset(dataset: str):
+  if dataset.startswith('vtab/'):
+    raise errors.ConfigError(
+      f'config.dataset={dataset!r} names a preset, which sets more than the '
+      'data set. Name it where the model is named: '
+      f'--config configs/vit.py:b16,{dataset}'
+    )
+
+
+def _check_features(dataset: str, builder: Any, label_name: str = '') -> Any:
+  """Returns the features; DataError unless they are an image and its class.
+
+  Instead of 'label' there may be a sequence of classes, 'real_label', or what
+  the label of that name in `derived.LABELS` needs.
+  """
   import tensorflow_datasets as tfds
 
   features = builder.info.features
@@ -213,18 +299,36 @@ def _check_features(dataset: str, builder: Any) -> Any:
     found = dict(features.items())
   image: Any = found.get('image')
   label: Any = found.get('label')
+  several: Any = found.get('real_label')
+  if label is None and isinstance(several, tfds.features.Sequence):
+    label = several.feature
+  has_label, wants = isinstance(label, tfds.features.ClassLabel), "'label'"
+  if label_name:
+    needs = derived.find(label_name).needs
+    has_label = all(_is_among(found, key) for key in needs)
+    wants = f'config.label={label_name!r}, which is made of {", ".join(needs)}'
   if (
     isinstance(image, tfds.features.Image)
     and len(image.shape) == 3
     and image.np_dtype == np.uint8
-    and isinstance(label, tfds.features.ClassLabel)
+    and has_label
   ):
     return features
   listing = '\n'.join(f'  {key}: {value}' for key, value in found.items())
   raise errors.DataError(
     f"Data set {dataset!r} in {builder.data_dir} has no 8-bit feature 'image' "
-    f"with a class in 'label'. Its features are:\n{listing or features}\n"
-    'Choose a data set for classification.'
+    f'with a class in {wants}. Its features are:\n{listing or features}\n'
+    'Choose a data set for classification'
+    + (', or pass --config.label=' if label_name else '.')
+  )
+
+
+def _is_among(features: dict[str, Any], key: str) -> bool:
+  """Tells whether there is a feature, 'objects/type' being of each object."""
+  outer, _, inner = key.partition('/')
+  found = features.get(outer)
+  return found is not None and (
+    not inner or inner in getattr(found, 'feature', ())
   )
 
 

@@ -29,6 +29,9 @@ class Batches:
     # Grain hands the flags to its workers, and refuses ones not parsed.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
+    # At the end, what the workers had ready is still in shared memory. Python
+    # frees it, and would call it leaked.
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore:resource_tracker')
     # A batch ahead in each worker, beside the one being made.
     dataset = batches.to_iter_dataset(
       grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
