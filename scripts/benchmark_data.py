@@ -38,7 +38,7 @@ _SIDE = 224
 _ORIGINAL = """
 import sys, time
 import numpy as np
-import tensorflow as tf
+tf = __import__('tensorflow')
 
 folder, side = sys.argv[1], int(sys.argv[2])
 paths = sorted(tf.io.gfile.glob(folder + '/*.jpg'))
