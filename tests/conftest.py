@@ -182,6 +182,31 @@ def reader(driver, made):
   ]
 
 
+@pytest.fixture(scope='module')
+def compile_once(tmp_path_factory):
+  """Runs that differ in nothing compiled share the compilation."""
+  names = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_persistent_cache_min_compile_time_secs': 0,
+  }
+  before = {name: getattr(jax.config, name) for name in names}
+  for name, value in names.items():
+    jax.config.update(name, value)
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture
+def warned(caplog) -> Iterator[Callable[[], str]]:
+  """Gives a function that returns what was warned of a folder so far."""
+  from vit_jax.data import scan
+
+  scan.warn_once.cache_clear()
+  with caplog.at_level('WARNING', 'absl'):
+    yield lambda: caplog.text
+
+
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch) -> pathlib.Path:
   """An empty cache and an empty working directory; nothing is contacted."""

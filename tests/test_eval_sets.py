@@ -4,7 +4,6 @@ import json
 import math
 import re
 
-import jax
 import numpy as np
 import pytest
 import real_labels
@@ -16,20 +15,7 @@ from configs import vit
 from vit_jax import config_checks, errors, evaluate, train
 from vit_jax.data import decode, eval_sets, sources
 
-
-@pytest.fixture(scope='module', autouse=True)
-def _compile_once(tmp_path_factory):
-  """Runs that differ in nothing compiled share the compilation."""
-  names = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-    'jax_persistent_cache_min_compile_time_secs': 0,
-  }
-  before = {name: getattr(jax.config, name) for name in names}
-  for name, value in names.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures('compile_once')
 
 
 @pytest.fixture(scope='module')

@@ -11,17 +11,12 @@ import pytest
 from image_folder import add, add_classes, load, make_config, relative_paths
 
 from vit_jax import errors
-from vit_jax.data import decode, folder, images, pipeline, scan
+from vit_jax.data import decode, folder, images, pipeline
 
 ENDINGS = ('.jpg', '.JPEG', '.png', '.Png', '.webp', '.BMP', '.gif', '.TIF')
 
 
-@pytest.fixture(autouse=True)
-def warned(caplog):
-  """Gives a function that returns what was warned of so far."""
-  scan.warn_once.cache_clear()
-  with caplog.at_level('WARNING', 'absl'):
-    yield lambda: caplog.text
+pytestmark = pytest.mark.usefixtures('warned')
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ GROUPS = (
     'step_window',
     'workdir',
   },
-  {'cache', 'errors'},
+  {'environment', 'errors'},
 )
 # And these within a group.
 NEIGHBOURS = {

@@ -11,8 +11,9 @@ from file_server import CONTENT, ON_HUB, Answer, give_on_hub, touch
 
 import vit_jax
 from vit_jax import checkpoints, errors
-from vit_jax.checkpoints.locate import cache_dir, locate, locate_file
+from vit_jax.checkpoints.locate import locate, locate_file
 from vit_jax.checkpoints.places import published
+from vit_jax.environment import cache_dir
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -12,8 +12,9 @@ from file_server import CONTENT, ON_HUB, Answer, give_on_hub, touch
 
 from vit_jax import errors
 from vit_jax.checkpoints import locate as locate_module
-from vit_jax.checkpoints.locate import cache_dir, locate
+from vit_jax.checkpoints.locate import locate
 from vit_jax.checkpoints.remote import patience
+from vit_jax.environment import cache_dir
 
 BUCKET = 'https://storage.googleapis.com/vit_models'
 

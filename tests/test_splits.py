@@ -8,15 +8,7 @@ import pytest
 from image_folder import add, add_classes, load
 
 from vit_jax import errors
-from vit_jax.data import scan, splits
-
-
-@pytest.fixture
-def warned(caplog):
-  """Gives a function that returns what was warned of so far."""
-  scan.warn_once.cache_clear()
-  with caplog.at_level('WARNING', 'absl'):
-    yield lambda: caplog.text
+from vit_jax.data import splits
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import google_crc32c
 import pytest
 import tfrecords
 
-from vit_jax import cache
+from vit_jax import environment
 from vit_jax.data import tfrecord, tfrecord_index
 
 
@@ -109,7 +109,7 @@ def test_index_that_only_looks_whole_is_made_anew(shards, cached, table):
 def test_unwritable_cache_is_no_error(shards, tmp_path, monkeypatch):
   (tmp_path / 'file').write_text('no directory')
   monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'file'))
-  assert cache.directory() == tmp_path / 'file'
+  assert environment.cache_dir() == tmp_path / 'file'
   assert list(tfrecords.open_shards(shards)) == tfrecords.RECORDS
 
 

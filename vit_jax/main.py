@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vit_jax import errors
+from vit_jax import environment, errors
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -217,12 +217,10 @@ def _enable_compilation_cache() -> None:
   """Keeps compiled functions between runs; they take most of a start."""
   import jax
 
-  from vit_jax.checkpoints import locate
-
   current = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
   if current is None:
     jax.config.update(
-      'jax_compilation_cache_dir', str(locate.cache_dir() / 'compiled')
+      'jax_compilation_cache_dir', str(environment.cache_dir() / 'compiled')
     )
 
 

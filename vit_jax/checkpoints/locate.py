@@ -7,12 +7,13 @@ import re
 
 from absl import logging
 
-from vit_jax import cache, errors
+from vit_jax import errors
 from vit_jax.checkpoints import places
 from vit_jax.checkpoints.digest import file_digest
 from vit_jax.checkpoints.places import addresses, directories, not_found
 from vit_jax.checkpoints.remote import bucket, download, hub, patience
 from vit_jax.checkpoints.remote.reasons import UnavailableError
+from vit_jax.environment import cache_dir, is_offline
 
 # How long servers are waited for in vain, in seconds. An index and the weights
 # that it names are asked for one after the other, and the user has half a
@@ -92,20 +93,6 @@ def find_local(name: str, directory: str | os.PathLike = '.') -> str:
   place, _ = addresses.split_hash(_text_of(directory))
   found = places.of(name, place, cache_dir())
   return _Search(found, '', True).local()
-
-
-def cache_dir() -> pathlib.Path:
-  """Returns the directory for what is downloaded or compiled once."""
-  return cache.directory()
-
-
-def is_offline(offline: bool | None = None) -> bool:
-  """Whether nothing may be contacted; an argument goes before the variables."""
-  if offline is not None:
-    return offline
-  variables = ('VIT_JAX_OFFLINE', 'HF_HUB_OFFLINE')
-  texts = [os.environ.get(each, '').lower() for each in variables]
-  return any(text in ('1', 'true', 'yes', 'on') for text in texts)
 
 
 def _text_of(path: str | os.PathLike) -> str:

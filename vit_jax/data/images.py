@@ -54,7 +54,8 @@ def read_image(name: str) -> np.ndarray:
   Raises:
     DataNotFoundError: there is no such file.
     DataError: it is no image, a damaged one, can not be read, or comes not in
-      ten seconds; or it is an address, and `VIT_JAX_OFFLINE` is 1.
+      ten seconds; or it is an address, and `VIT_JAX_OFFLINE` or
+      `HF_HUB_OFFLINE` is 1.
   """
   encoded = web.fetch(name, _MAX_BYTES) if is_address(name) else _read(name)
   return decode.decode_alone(encoded, name)

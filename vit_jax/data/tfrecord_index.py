@@ -15,7 +15,7 @@ from concurrent import futures
 import google_crc32c
 import numpy as np
 
-from vit_jax import cache, errors
+from vit_jax import environment, errors
 
 # The length of a record's bytes, and the masked CRC-32C of that number.
 HEADER = struct.Struct('<QI')
@@ -162,7 +162,7 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 def _kept_in(directory: str) -> pathlib.Path:
   """Returns the file that keeps what was found in a directory."""
   key = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()
-  return cache.directory() / 'tfrecord' / f'{key[:32]}.index'
+  return environment.cache_dir() / 'tfrecord' / f'{key[:32]}.index'
 
 
 def _load(directory: str) -> dict[str, Shard]:

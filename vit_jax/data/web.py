@@ -1,17 +1,15 @@
 """Fetches an image from the web, in ten seconds or not at all."""
 
-import os
 import threading
 import time
 
-from vit_jax import errors
+from vit_jax import environment, errors
 from vit_jax.data import decode
 
 _FETCH_SECONDS = 10.0
 # How long a host that did not answer is not asked again: there may be many
 # more images to fetch from it, and the user waits.
 _SILENCE_SECONDS = 60.0
-_TRUE = ('1', 'true', 'yes', 'on')
 
 _silent_hosts: dict[str, float] = {}  # Since when, of `time.monotonic`.
 
@@ -27,8 +25,8 @@ def fetch(url: str, max_bytes: int) -> bytes:
     DataError: it can not be fetched, or comes not within ten seconds.
   """
   host = url.split('/')[2]
-  if os.environ.get('VIT_JAX_OFFLINE', '').lower() in _TRUE:
-    raise _unfetched(url, 'VIT_JAX_OFFLINE forbids it')
+  if environment.is_offline():
+    raise _unfetched(url, 'VIT_JAX_OFFLINE or HF_HUB_OFFLINE forbids it')
   silent = time.monotonic() - _silent_hosts.get(host, -float('inf'))
   if silent < _SILENCE_SECONDS:
     raise _unfetched(url, f'{host} did not answer {silent:.0f} seconds ago')
