@@ -26,9 +26,11 @@ GROUPS = (
     'attention',
     'convert',
     'evaluate',
+    'experiment',
     'figures',
     'inspection',
     'predict',
+    'summary',
     'train',
     'train_step',
   },
@@ -50,8 +52,14 @@ GROUPS = (
 NEIGHBOURS = {
   ('config_checks', 'data'),
   ('convert', 'inspection'),
+  ('experiment', 'evaluate'),
+  ('experiment', 'train_step'),
+  ('summary', 'evaluate'),
+  ('summary', 'experiment'),
   ('train', 'evaluate'),
+  ('train', 'experiment'),
   ('train', 'figures'),
+  ('train', 'summary'),
   ('train', 'train_step'),
 }
 

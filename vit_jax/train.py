@@ -1,7 +1,6 @@
 """Training and fine-tuning from top to bottom, continued where it stopped."""
 
 import contextlib
-import functools
 import os
 from typing import Any
 
@@ -13,35 +12,16 @@ from vit_jax import (
   config_checks,
   errors,
   evaluate,
-  models,
-  optim,
+  experiment,
   progress,
   sharding,
+  summary,
 )
-from vit_jax.checkpoints.state import (
-  Standing,
-  StateCheckpoints,
-  abstract_state,
-)
-from vit_jax.data import (
-  augment,
-  balance,
-  eval_sets,
-  pipeline,
-  prefetch,
-  sources,
-)
+from vit_jax.checkpoints.state import Standing, StateCheckpoints
+from vit_jax.data import eval_sets, pipeline, prefetch, sources
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
-from vit_jax.train_step import (
-  TrainState,
-  init_params,
-  init_state,
-  make_train_step,
-  run_keys,
-  state_shapes,
-  train_step,
-)
+from vit_jax.train_step import TrainState, train_step
 from vit_jax.workdir import Workdir
 
 __all__ = ['TrainState', 'train_and_evaluate', 'train_step']
@@ -80,32 +60,10 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
     'process_count': jax.process_count(),
   }
 
-  # Model and optimiser.
-  model = models.create_model(
-    config.model, num_classes=train_source.num_classes, dtype=config.dtype
-  )
-  schedule = optim.learning_rate_schedule(
-    config.base_lr, config.decay_type, config.total_steps, config.warmup_steps
-  )
-  tx = optim.make_optimizer(config, schedule)
-  init_key, train_key = run_keys(config.seed)
-  train_key = jax.device_put(train_key, sharding.replicated(mesh))
-  shapes = state_shapes(model, tx, config.pp.crop)
-  shardings = sharding.tree_shardings(mesh, shapes)
-
-  # The two compiled functions.
-  jit_train_step = make_train_step(
-    model,
-    tx,
-    schedule,
-    config,
-    cropped=train_source.images is None,
-    shardings=shardings,
-    mesh=mesh,
-  )
-  jit_eval_step = evaluate.make_eval_step(
-    model, augment.eval_transform(config.pp), mesh
-  )
+  # Model, optimiser and the two compiled functions.
+  built = experiment.build(config, train_source.num_classes, mesh)
+  jit_train_step = built.train_step(cropped=train_source.images is None)
+  jit_eval_step = built.eval_step()
 
   # Restore, or start from pretrained or random weights.
   # With the splits in full: of a folder that is not split, 'test' is a share.
@@ -119,27 +77,24 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
         run.checkpoints, config.keep_checkpoints, config.best_metric
       )
     )
-    target = abstract_state(shapes, shardings)
     start_step = saved.latest_step()
     if start_step is None:
       start_step, standing = 0, Standing()
       weights = config.pretrained_dir and checkpoints.locate_weights(config)
-      state = _fresh_state(config, weights, model, tx, init_key, shardings)
+      state = built.fresh_state(weights)
     else:
       weights = run.checkpoints / str(start_step)
-      state, standing = saved.restore(start_step, target)
+      state, standing = saved.restore(start_step, built.target)
     is_finished = start_step >= config.total_steps or standing.stopped_early
 
     # Say what is about to happen.
     if is_main_process:
       run.save_labels(train_source.class_names)
       progress.print_summary(
-        _summary(
-          config, run, mesh, shapes.params, weights, train_source, eval_sources
-        )
+        summary.run_lines(built, run, weights, train_source, eval_sources)
       )
       if start_step:
-        print(_continuation_line(config, start_step, standing))
+        print(summary.continuation_line(config, start_step, standing))
     writer = stack.enter_context(
       MetricWriter(
         run.path,
@@ -170,7 +125,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       if is_finished:
         break
       batch = window.next_batch(batches)
-      state, step_metrics = jit_train_step(state, batch, train_key)
+      state, step_metrics = jit_train_step(state, batch, built.train_key)
       window.add(step_metrics)
       is_last = step == config.total_steps
 
@@ -209,7 +164,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
     saved.wait()
     params = state.params
     if config.export == 'best' and standing.best_step is not None:
-      params = saved.restore(standing.best_step, target)[0].params
+      params = saved.restore(standing.best_step, built.target)[0].params
     if is_main_process:
       waited = window.data_wait()
       if waited is not None:
@@ -232,69 +187,6 @@ def _all_finite(params: Any) -> jax.Array:
   return jnp.stack(
     [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
   ).all()
-
-
-def _fresh_state(config, weights, model, tx, key, shardings) -> TrainState:
-  """Returns the state before step 1, from a file or from the key alone."""
-  if weights:
-    params = checkpoints.load_pretrained(
-      weights, model, config.pp.crop, shardings=shardings.params
-    )
-  else:
-    params = jax.jit(
-      lambda key: init_params(model, key, config.pp.crop),
-      out_shardings=shardings.params,
-    )(key)
-  return jax.jit(functools.partial(init_state, tx=tx), out_shardings=shardings)(
-    params
-  )
-
-
-def _summary(
-  config, run, mesh, params, weights, train_source, eval_sources
-) -> dict[str, str]:
-  """Returns the first lines that a user reads."""
-  test_source = eval_sources['test']
-  num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
-  examples = config.total_steps * config.batch / config.pp.repeats
-  epochs = examples / len(train_source)
-  kinds = {d.device_kind for d in mesh.devices.flat}
-  processes, micro_batches, warmup = '', '', ''
-  if config.warmup_steps >= config.total_steps:
-    # Allowed, as a run may be shortened to try it out, but rarely meant.
-    warmup = (
-      f'; all of it warm-up (config.warmup_steps={config.warmup_steps}), so '
-      f'the learning rate never reaches {config.base_lr:g}'
-    )
-  if jax.process_count() > 1:
-    processes = f' in {jax.process_count()} processes'
-  if config.accum_steps > 1:
-    micro_batches = f' in {config.accum_steps} micro-batches'
-  return {
-    'devices': f'{mesh.size} x {", ".join(sorted(kinds))}{processes}',
-    'data': f'{config.dataset}: {len(train_source):,} to train on '
-    f'({train_source.split}), {len(test_source):,} to test on '
-    f'({test_source.split}), {train_source.num_classes} classes',
-    **balance.class_lines(train_source, test_source),
-    **evaluate.set_lines(eval_sources),
-    'model': f'{config.model.model_name}, {num_params:,} parameters, '
-    f'{config.pp.crop} x {config.pp.crop} pixels, {config.dtype}, weights: '
-    f'{weights or "random"}',
-    'steps': f'{config.total_steps:,} ({epochs:,.1f} epochs), batch '
-    f'{config.batch}{micro_batches}{warmup}',
-    'run': str(run.path),
-  }
-
-
-def _continuation_line(config, start_step, standing) -> str:
-  if standing.stopped_early:
-    return (
-      f'Finished already: stopped early at step {start_step}, best at step '
-      f'{standing.best_step}.'
-    )
-  if start_step >= config.total_steps:
-    return f'Finished already: {start_step} steps are done.'
-  return f'Continues after step {start_step}.'
 
 
 def _plot_curves(run: Workdir) -> None:
