@@ -54,6 +54,7 @@ NEIGHBOURS = {
   ('convert', 'inspection'),
   ('experiment', 'evaluate'),
   ('experiment', 'train_step'),
+  ('step_window', 'data'),
   ('summary', 'evaluate'),
   ('summary', 'experiment'),
   ('train', 'evaluate'),

@@ -1,9 +1,11 @@
 """Speed and means of the steps between two lines of the log."""
 
+import collections
 import itertools
 import math
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from vit_jax import errors, step_window
@@ -38,10 +40,69 @@ def metrics(loss=1.0, learning_rate=0.1, grad_norm=2.0):
   }
 
 
-def slow_batches(clock, seconds):
-  for number in itertools.count():
-    clock.passes(seconds)
-    yield number
+class SlowBatches:
+  """Batches that each take their time to read, none of them ahead."""
+
+  def __init__(self, clock, seconds):
+    self._clock, self._seconds = clock, seconds
+    self._numbers = itertools.count()
+
+  def is_ready(self):
+    return False
+
+  def __next__(self):
+    self._clock.passes(self._seconds)
+    return next(self._numbers)
+
+
+class Device:
+  """Computes in a queue, on the clock, while the host goes on."""
+
+  def __init__(self, clock):
+    self._clock, self._free_at = clock, clock.now
+
+  def run(self, seconds):
+    """Returns metrics that are there once the device is done with them."""
+    self._free_at = max(self._free_at, self._clock.now) + seconds
+    return {**metrics(), 'loss': Later(self._clock, self._free_at)}
+
+
+class Later:
+  """A metric that is still being computed."""
+
+  def __init__(self, clock, ready_at):
+    self._clock, self._ready_at = clock, ready_at
+
+  def block_until_ready(self):
+    self._clock.now = max(self._clock.now, self._ready_at)
+    return self
+
+  def __array__(self, dtype=None, copy=None):
+    self.block_until_ready()
+    return np.ones((), dtype)
+
+
+class ThreadedBatches:
+  """Batches of a thread that needs `seconds` for each and is `size` ahead."""
+
+  def __init__(self, clock, seconds, size=2):
+    self._clock, self._seconds, self._size = clock, seconds, size
+    self._ready_at = collections.deque()
+    self._made_at = clock.now
+    for _ in range(size):
+      self._make()
+
+  def _make(self):
+    self._made_at = max(self._made_at, self._clock.now) + self._seconds
+    self._ready_at.append(self._made_at)
+
+  def is_ready(self):
+    return self._ready_at[0] <= self._clock.now
+
+  def __next__(self):
+    self._clock.now = max(self._clock.now, self._ready_at.popleft())
+    self._make()
+    return 'batch'
 
 
 def make_steps(window, clock, batches, number, seconds):
@@ -53,7 +114,7 @@ def make_steps(window, clock, batches, number, seconds):
 
 def test_rates_are_those_of_the_steps_after_the_compilation(clock):
   window = StepWindow(start_step=0, batch_size=7)
-  batches = slow_batches(clock, 0.5)
+  batches = SlowBatches(clock, 0.5)
   make_steps(window, clock, batches, 1, seconds=60.0)  # Compiles.
   make_steps(window, clock, batches, 4, seconds=1.5)
   summary = window.summarize()
@@ -63,7 +124,7 @@ def test_rates_are_those_of_the_steps_after_the_compilation(clock):
 
 def test_later_windows_count_all_their_steps(clock):
   window = StepWindow(start_step=0, batch_size=7)
-  batches = slow_batches(clock, 0.25)
+  batches = SlowBatches(clock, 0.25)
   make_steps(window, clock, batches, 3, seconds=9.0)
   window.summarize()
   make_steps(window, clock, batches, 5, seconds=0.75)
@@ -74,13 +135,13 @@ def test_later_windows_count_all_their_steps(clock):
 
 def test_the_compiling_step_counts_where_there_is_no_other(clock):
   window = StepWindow(start_step=0, batch_size=7)
-  make_steps(window, clock, slow_batches(clock, 10.0), 1, seconds=60.0)
+  make_steps(window, clock, SlowBatches(clock, 10.0), 1, seconds=60.0)
   assert window.summarize()['train/images_per_sec'] == pytest.approx(7 / 70)
 
 
 def test_pauses_do_not_count(clock):
   window = StepWindow(start_step=0, batch_size=7)
-  batches = slow_batches(clock, 0.0)
+  batches = SlowBatches(clock, 0.0)
   with window.pause():  # Before anything is timed.
     clock.passes(100.0)
   make_steps(window, clock, batches, 1, seconds=60.0)
@@ -94,9 +155,27 @@ def test_pauses_do_not_count(clock):
 
 def test_next_batch_passes_the_batch_on(clock):
   window = StepWindow(start_step=0, batch_size=7)
-  batches = iter(['first', 'second'])
-  assert window.next_batch(batches) == 'first'
-  assert window.next_batch(batches) == 'second'
+  batches = SlowBatches(clock, 0.0)
+  assert [window.next_batch(batches) for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize('progress_every', [5, 50])
+@pytest.mark.parametrize(
+  ('batch_seconds', 'share'),
+  [(0.1, 0.0), (0.5, 0.0), (0.9, 0.0), (1.25, 0.2), (2.0, 0.5), (10.0, 0.9)],
+)
+def test_waiting_is_the_share_of_time_that_the_device_idles(
+  clock, batch_seconds, share, progress_every
+):
+  device, window = Device(clock), StepWindow(start_step=0, batch_size=7)
+  batches = ThreadedBatches(clock, batch_seconds)
+  for step in range(1, 201):
+    window.next_batch(batches)
+    clock.passes(0.001)  # The host's part of a step.
+    window.add(device.run(1.0))
+    if step % progress_every == 0:
+      waited = window.summarize()['train/data_wait']
+  assert waited == pytest.approx(share, abs=0.02)
 
 
 def test_means_are_over_the_window_and_the_learning_rate_is_the_last():
@@ -143,7 +222,7 @@ def test_steps_are_counted_over_windows():
 def test_waiting_is_counted_over_all_windows(clock):
   window = StepWindow(start_step=0, batch_size=7)
   assert window.data_wait() is None
-  batches = slow_batches(clock, 0.5)
+  batches = SlowBatches(clock, 0.5)
   make_steps(window, clock, batches, 1, seconds=60.0)  # Compiles.
   make_steps(window, clock, batches, 4, seconds=1.5)
   window.summarize()

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from vit_jax import errors
+from vit_jax.data.prefetch import Prefetch
 
 
 class StepWindow:
@@ -35,8 +36,11 @@ class StepWindow:
     self._first_step_seconds = 0.0
     self._total_waited = self._total_seconds = 0.0
 
-  def next_batch(self, batches: Iterator[Any]) -> Any:
-    """Returns the next batch; the time that takes is waiting."""
+  def next_batch(self, batches: Prefetch) -> Any:
+    """Returns the next batch; the time that the devices idle is waiting."""
+    if not batches.is_ready() and self._on_device:
+      # The host is ahead: until the last step is done, nothing waits.
+      jax.block_until_ready(self._on_device[-1])
     before = time.perf_counter()
     batch = next(batches)
     self._waited += time.perf_counter() - before

@@ -18,7 +18,8 @@ from vit_jax import (
   summary,
 )
 from vit_jax.checkpoints.state import Standing, StateCheckpoints
-from vit_jax.data import eval_sets, pipeline, prefetch, sources
+from vit_jax.data import eval_sets, pipeline, sources
+from vit_jax.data.prefetch import Prefetch
 from vit_jax.metrics import MetricWriter, read_metrics
 from vit_jax.step_window import StepWindow
 from vit_jax.train_step import TrainState, train_step
@@ -115,8 +116,10 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
         pipeline.train_batches(config, start_step, train_source, **processes)
       )
     )
-    batches = prefetch.prefetch(
-      host_batches, lambda batch: sharding.put_batch(batch, mesh)
+    batches = stack.enter_context(
+      contextlib.closing(
+        Prefetch(host_batches, lambda batch: sharding.put_batch(batch, mesh))
+      )
     )
     window = StepWindow(start_step, config.batch)
     if not is_finished:
