@@ -45,11 +45,11 @@ def get_config() -> ConfigDict:
   # Side of the square that the model sees, in pixels.
   config.pp.crop = 384
   # 'crop_flip': a random box with a share of the area in area_range and a
-  # width / height in ratio_range, mirrored half of the time. 'affine': rotated
-  # and sheared by up to so many degrees, scaled and shifted by up to a share of
-  # the side. 'shift_flip': shifted by up to `pad` pixels, what comes from
-  # outside being black ('constant'), the image mirrored ('reflect') or its
-  # border ('edge'), and mirrored half of the time. 'none': the whole image.
+  # width / height in ratio_range, mirrored half of the time; 'crop': never.
+  # 'affine': rotated and sheared by up to so many degrees, scaled and shifted
+  # by up to a share of the side. 'shift_flip': shifted by up to `pad` pixels,
+  # what is outside being black ('constant'), the image mirrored ('reflect') or
+  # its border ('edge'), and mirrored half of the time. 'none': the whole image.
   config.pp.augment = 'crop_flip'
   config.pp.area_range = (0.05, 1.0)
   config.pp.ratio_range = (3 / 4, 4 / 3)
@@ -79,8 +79,8 @@ def get_config() -> ConfigDict:
   # Examples in a step, over all devices and micro-batches.
   config.batch = 512
   config.batch_eval = 512
-  # Threads that read and decode; or so many processes, which decode no faster
-  # on few cores, but don't wait for Python on many. 0 is threads alone.
+  # Threads that read and decode; or so many processes to train from, no faster
+  # on few cores, but not waiting for Python on many. 0 is threads alone.
   config.num_threads = 16
   config.num_workers = 0
   # 'skip' takes another image in place of a bad one, names it, and stops when

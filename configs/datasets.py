@@ -2,9 +2,9 @@
 
 from typing import Any
 
-# How images of VTAB are augmented, by what would change their labels. Scenic
-# enlarges them to 448 pixels and cuts them to 384 by chance, which is a box of
-# 6/7 of each side.
+# How images of VTAB are augmented, by what would change their labels, as Scenic
+# does it. It enlarges them to 448 pixels and cuts them to 384 by chance, which
+# is a box of 6/7 of each side.
 _BOX = {'area_range': (36 / 49, 36 / 49)}
 _CROP_FLIP_SQUARE = {
   'augment': 'crop_flip',
@@ -13,7 +13,13 @@ _CROP_FLIP_SQUARE = {
 }
 # Images that are no squares have room for such a box of another shape.
 _CROP_FLIP = {'augment': 'crop_flip', **_BOX}
+# A mirror image turns a sprite or a camera the other way round, so orientation
+# and azimuth would be wrong; a part of the image leaves them as they are.
+_CROP_SQUARE = {**_CROP_FLIP_SQUARE, 'augment': 'crop'}
+# A part of the image may lack an object or its enlargement bring it nearer:
+# counts and distances would be wrong, which a mirror image doesn't change.
 _FLIP = {'augment': 'shift_flip', 'shift': {'pad': 0, 'mode': 'constant'}}
+# Either would move a sprite, whose place is the label.
 _WHOLE = {'augment': 'none'}
 
 
@@ -123,6 +129,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     'oxford_iiit_pet', 'train[2944:3144]', 'test', _CROP_FLIP
   ),
   'vtab/sun397': _vtab('sun397/tfds', 'validation[:200]', 'test', _CROP_FLIP),
+  # A mirrored digit is none of the others, and the published runs have them.
   'vtab/svhn_cropped': _vtab(
     'svhn_cropped', 'train[65931:66131]', 'test', _CROP_FLIP_SQUARE
   ),
@@ -157,20 +164,20 @@ DATASETS: dict[str, dict[str, Any]] = {
     _WHOLE,
     'dsprites_location',
   ),
-  # There is no crop without a flip, which would change this and the azimuth.
   'vtab/dsprites_orientation': _vtab(
     'dsprites',
     'train[589824:590024]',
     'train[663552:]',
-    _WHOLE,
+    _CROP_SQUARE,
     'dsprites_orientation',
   ),
   'vtab/kitti_distance': _vtab(
     'kitti', 'validation[:200]', 'test', _FLIP, 'kitti_distance'
   ),
   'vtab/smallnorb_azimuth': _vtab(
-    'smallnorb', 'test[:200]', 'test[50%:]', _WHOLE, 'smallnorb_azimuth'
+    'smallnorb', 'test[:200]', 'test[50%:]', _CROP_SQUARE, 'smallnorb_azimuth'
   ),
+  # How high the camera stands is the same in a mirror.
   'vtab/smallnorb_elevation': _vtab(
     'smallnorb',
     'test[:200]',

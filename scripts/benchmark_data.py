@@ -3,12 +3,12 @@ r"""Measures the host side of the data, beside the original's tf.data pipeline.
   python scripts/benchmark_data.py --folder 100000
   python scripts/benchmark_data.py --tensorflow_python tf/bin/python
 
-Both decode the same made-up JPEGs of 500 x 375 pixels, cut a random box out and
-resize it to 224 x 224, in turns; TensorFlow does so in another environment, as
-it is no dependency of this project. What counts is CPU time, so that neither
-other work on the machine nor the number of threads has a say. The rest is
-ours alone: the cost of a small image that is kept in memory, the time to the
-first batch of a million, and the memory that a large folder takes.
+Both decode the same made-up JPEGs of 500 x 375 pixels, cut a random box out,
+resize it to 224 x 224 and make batches, in turns; TensorFlow does so in another
+environment, as it is no dependency of this project. What counts is CPU time, so
+that neither other work on the machine nor the number of threads has a say. The
+rest is ours alone: the cost of a small image that is kept in memory, the time
+to the first batch of a million, and the memory that a large folder takes.
 """
 
 import argparse
@@ -27,9 +27,10 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from vit_jax.data import decode, pipeline, sources
+from vit_jax.data import crops, decode, pipeline, reading, sources
 
 _SIDE = 224
+_BATCH = 64  # Of both.
 # What the original's input_pipeline.py does on the host to a training image.
 # Reads from standard input what to do once with all images, and answers with
 # the CPU seconds that it took: 'resize' for decoding, cropping and resizing,
@@ -128,21 +129,25 @@ def compare(folder: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
   size = sum(map(len, encoded)) / len(encoded) / 1000
   print(f'{len(encoded)} JPEGs of 500 x 375, {size:.0f} kB each')
   original = _Original(args.tensorflow_python, folder)
-  seconds: dict[str, list[float]] = {'ours': []}
+  batches = _endless_batches(encoded)
+  seconds: dict[str, list[float]] = {'ours': [], 'work': []}
   if original.version:
     seconds |= {'resize': [], 'all': []}
   for i in range(args.rounds + 1):
     for name, found in seconds.items():
       if name == 'ours':
-        value = our_seconds(encoded, seed=i)
+        value = pipeline_seconds(batches, len(encoded) // _BATCH)
+      elif name == 'work':
+        value = work_seconds(encoded, seed=i)
       else:
         value = original.seconds(name)
       if i:  # The first is a warm-up.
         found.append(value)
   results: dict[str, Any] = {'jpeg_kilobytes': size}
   names = {
-    'ours': 'ours: decode, crop, resize',
-    'resize': f'the same in TensorFlow {original.version}',
+    'ours': 'ours: decode, crop, resize, batch',
+    'work': 'of which decode, crop, resize',
+    'resize': f'the same four in TensorFlow {original.version}',
     'all': 'the original: also flip, normalise',
   }
   for name, found in seconds.items():
@@ -155,7 +160,7 @@ def compare(folder: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
     )
   if original.version:
     image = decode.decode(encoded[0])
-    difference = np.abs(original.resized() - decode.resize_squash(image, _SIDE))
+    difference = np.abs(original.resized() - crops.resize_squash(image, _SIDE))
     results['largest_difference'] = float(difference.max())
     results['mean_difference'] = float(difference.mean())
     print(
@@ -163,15 +168,40 @@ def compare(folder: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
       f'on average, {difference.max():.2f} at most'
     )
   original.close()
+  batches.close()
   return results
 
 
-def our_seconds(encoded: list[bytes], seed: int) -> float:
-  """Returns CPU seconds to decode, crop and resize each once."""
+def _endless_batches(encoded: list[bytes]) -> reading.Batches:
+  source = sources.Source(
+    'jpegs', 'train', ('a',), records=[(content, 0) for content in encoded]
+  )
+  return pipeline.train_batches(_config(_BATCH), 0, source)
+
+
+def pipeline_seconds(batches: reading.Batches, count: int) -> float:
+  """Returns CPU seconds of `count` batches, all threads together."""
+  start = _settled_time()
+  for _ in itertools.islice(batches, count):
+    pass
+  return _settled_time() - start
+
+
+def _settled_time() -> float:
+  """Returns this process's CPU time once its threads have read ahead."""
+  before = -1.0
+  while time.process_time() - before > 0.01:
+    before = time.process_time()
+    time.sleep(0.3)
+  return time.process_time()
+
+
+def work_seconds(encoded: list[bytes], seed: int) -> float:
+  """Returns CPU seconds to decode, crop and resize each once, in a loop."""
   rng = np.random.default_rng(seed)
   start = time.process_time()
   for content in encoded:
-    decode.random_resized_crop(rng, decode.decode(content), _SIDE)
+    crops.random_resized_crop(rng, decode.decode(content), _SIDE)
   return time.process_time() - start
 
 

@@ -208,6 +208,41 @@ def warned(caplog) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
+def root(tmp_path) -> pathlib.Path:
+  """An empty folder beside others, for a data set of images."""
+  path = tmp_path / 'pets'
+  path.mkdir()
+  return path
+
+
+@pytest.fixture
+def record_cache(tmp_path, monkeypatch) -> pathlib.Path:
+  """Where TFRecord's indices are kept, which the first to write there makes."""
+  monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'cache'))
+  return tmp_path / 'cache' / 'tfrecord'
+
+
+@pytest.fixture
+def shards(tmp_path, record_cache) -> list[pathlib.Path]:
+  """Paths of the five shards of `tfrecords.RECORDS`, to be damaged at will."""
+  import tfrecords
+
+  return tfrecords.write_shards(tmp_path)
+
+
+@pytest.fixture(scope='session')
+def real_dir(tmp_path_factory) -> str:
+  """Directory of the data sets `real_small` and `real_large`."""
+  import real_labels
+  import tfrecords
+
+  directory = tmp_path_factory.mktemp('tfds')
+  for builder in (real_labels.RealSmall, real_labels.RealLarge):
+    tfrecords.prepare(builder, directory, 'array_record')
+  return str(directory)
+
+
+@pytest.fixture
 def empty_cache(tmp_path, monkeypatch) -> pathlib.Path:
   """An empty cache and an empty working directory; nothing is contacted."""
   return file_server.isolate(tmp_path, monkeypatch)

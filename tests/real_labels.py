@@ -1,7 +1,5 @@
 """A data set like imagenet2012_real, of small noise with digits' classes."""
 
-import pathlib
-
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
@@ -64,9 +62,3 @@ class RealLarge(_Real, skip_registration=True):
 
   SIDE = 70
   SHAPE = (None, None, 3)
-
-
-def prepare(
-  builder: type[_Real], directory: pathlib.Path, file_format: str
-) -> None:
-  builder(data_dir=directory).download_and_prepare(file_format=file_format)

@@ -190,7 +190,7 @@ def test_shifts_are_all_crops_of_the_padded_image(mode):
   assert 5 < counts.min() <= counts.max() < 40  # 20 of each on average.
 
 
-@pytest.mark.parametrize('name', ['crop_flip', 'affine', 'shift_flip', 'none'])
+@pytest.mark.parametrize('name', augment.AUGMENTS)
 def test_train_transform_gives_model_inputs(name):
   transform = augment.train_transform(
     ConfigDict(_PP | {'augment': name}), cropped=False
@@ -227,6 +227,31 @@ def test_cropped_images_are_only_flipped():
     np.abs(inputs - plain[:, :, ::-1]).max(axis=(1, 2, 3)),
   )
   np.testing.assert_allclose(distance, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize('cropped', [False, True])
+def test_crop_alone_never_mirrors(cropped):
+  # Dark to the left and light to the right, as is every box of it.
+  ramp = np.tile(np.arange(7, dtype=np.uint8)[:, None] * 30, (7, 1, 3))
+  images, keys = np.stack([ramp] * 31), jax.random.split(jax.random.key(0), 31)
+
+  def inputs(name):
+    pp = ConfigDict(_PP | {'augment': name})
+    return augment.train_transform(pp, cropped=cropped)(keys, images)
+
+  rises = np.diff(inputs('crop'), axis=2)
+  assert rises.min() >= -1e-6
+  assert rises.max() > 0
+  assert np.diff(inputs('crop_flip'), axis=2).min() < -0.01
+  if cropped:  # By the host; nothing is left to do.
+    np.testing.assert_array_equal(inputs('crop'), augment.normalize(images))
+  else:
+    one = augment.random_resized_crop(
+      keys[3], ramp, 7, _PP['area_range'], _PP['ratio_range']
+    )
+    np.testing.assert_allclose(
+      inputs('crop')[3], augment.normalize(one), atol=1e-5
+    )
 
 
 def test_normalize_maps_bytes_to_minus_one_to_one():

@@ -1,6 +1,8 @@
 """What is said of sets that aren't prepared here, and which format is read."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -53,6 +55,68 @@ def test_fastest_of_the_formats_is_chosen(tmp_path, main, others, chosen):
   assert info.file_format.value == chosen
   (part,) = info.splits['train[:100%]'].file_instructions
   assert part.filename.endswith(f'emus-train.{chosen}-00000-of-00001')
+
+
+def prepare_emus(directory, *variants):
+  """Makes directories of versions that lack their features.json."""
+  Emus(data_dir=directory / 'made').download_and_prepare(
+    file_format='array_record'
+  )
+  for variant in variants:
+    shutil.copytree(
+      directory / 'made' / 'emus' / '1.0.0', directory / 'emus' / variant
+    )
+    (directory / 'emus' / variant / 'features.json').unlink()
+
+
+@pytest.mark.parametrize(
+  ('dataset', 'variants', 'said'),
+  [
+    ('emus', ['1.0.0'], '1.0.0'),
+    ('emus:1.0.0', ['1.0.0'], '1.0.0'),
+    ('emus:1.*.*', ['2.0.0', '1.0.0'], '1.0.0'),
+    ('emus', ['wild/1.0.0'], 'wild/1.0.0'),
+    ('emus/wild', ['tame/1.0.0', 'wild/1.0.0'], 'wild/1.0.0'),
+    ('emus/wild:1.0.0', ['wild/2.0.0', 'wild/1.0.0'], 'wild/1.0.0'),
+    ('dtd', ['../dtd/3.0.1'], '../dtd/3.0.1'),
+  ],
+)
+def test_missing_features_are_named(tmp_path, dataset, variants, said):
+  prepare_emus(tmp_path, *variants)
+  with pytest.raises(errors.DataError) as raised:
+    _open(tmp_path, dataset)
+  text = str(raised.value)
+  place = os.path.normpath(tmp_path / 'emus' / said)
+  assert place in text
+  assert 'has a dataset_info.json, but no features.json' in text
+  assert 'not prepared' not in text
+  command = os.path.relpath(os.path.dirname(place), tmp_path)
+  assert f"tfds.builder('{command}').download_and_prepare()" in text
+
+
+@pytest.mark.parametrize(
+  ('dataset', 'variant'),
+  [
+    ('emus:1.0.0', '2.0.0'),
+    ('emus/wild', '1.0.0'),
+    ('emus/wild', 'tame/1.0.0'),
+    ('emus', 'incomplete.AB_1.0.0'),
+  ],
+)
+def test_missing_features_of_another_variant_are_not(
+  tmp_path, dataset, variant
+):
+  prepare_emus(tmp_path, variant)
+  with pytest.raises(errors.DataNotFoundError, match='is not prepared in'):
+    _open(tmp_path, dataset)
+
+
+def test_whole_version_is_read_beside_one_without_features(tmp_path):
+  prepare_emus(tmp_path, '2.0.0')
+  shutil.copytree(tmp_path / 'made' / 'emus', tmp_path / 'emus' / 'wild')
+  with pytest.raises(errors.DataError, match='no features'):
+    _open(tmp_path, 'emus:2.0.0')
+  assert str(_open(tmp_path, 'emus/wild').version) == '1.0.0'
 
 
 @pytest.mark.parametrize(

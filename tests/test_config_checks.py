@@ -14,7 +14,8 @@ from vit_jax import config_checks, errors
 
 
 @pytest.fixture
-def config():
+def config(monkeypatch):
+  monkeypatch.setattr('os.cpu_count', lambda: 3)
   return vit.get_config('tiny,digits')
 
 
@@ -176,6 +177,8 @@ def test_sizes_that_are_said_to_work_do(config, num_devices, accum_steps):
     ('pp.ratio_range', (0.5, math.inf), 'is not finite'),
     ('seed', 2**63, 'a number of 64 bits'),
     ('seed', -(2**63), 'a number of 64 bits'),
+    ('num_threads', 1025, 'should be at most 1024'),
+    ('num_workers', 100_000, 'should be at most 12, 4 for each of the 3 cores'),
     ('model.classifier', 'unpooled', "should be 'token', 'gap' or 'map'"),
     ('model.classifier', 'token_unpooled', "should be 'token', 'gap' or 'map'"),
     ('pp.area_range', (0.0, 1.0), 'two numbers above 0, the larger last'),
@@ -186,6 +189,7 @@ def test_sizes_that_are_said_to_work_do(config, num_devices, accum_steps):
     ('dtype', 'float16', 'Valid: bfloat16, float32.'),
     ('dtype', 'bfloat', "Did you mean 'bfloat16'?"),
     ('export', 'first', 'Valid: best, last.'),
+    ('pp.augment', 'crops', "Did you mean 'crop'? Valid: affine, crop, cr"),
     ('best_metric', 'test/acc', "Did you mean 'test/accuracy'? Valid: test/a"),
     ('best_metric', 'val', "test/loss, test/top5. '' is for none."),
     ('best_metric', None, "Unknown config.best_metric 'None'"),
@@ -210,7 +214,10 @@ def test_field_that_can_not_work_is_named(config, field, value, expected):
     ('grad_norm_clip', 0.0),
     ('checkpoint_every', 0),
     ('num_threads', 0),
+    ('num_threads', 1024),
+    ('num_workers', 12),
     ('patience', 0),
+    ('pp.augment', 'crop'),
     ('warmup_steps', 0),
     ('warmup_steps', 7_001),
     ('seed', 2**63 - 1),

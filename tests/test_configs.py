@@ -122,9 +122,10 @@ VTAB = {
   'sun397': ('sun397/tfds', 'validation[:200]', 'test'),
   'svhn_cropped': ('svhn_cropped', 'train[65931:66131]', 'test'),
 }
-# What a crop would change, and what a flip would.
-UNCROPPED = ('clevr', 'dmlab', 'dsprites', 'kitti')
-UNFLIPPED = ('dsprites', 'smallnorb_azimuth')
+# What a crop would change, and what a flip would, as in Scenic's VTAB config.
+UNCROPPED = ('clevr_count', 'clevr_distance', 'dmlab', 'dsprites_location',
+             'kitti_distance')  # fmt: skip
+UNFLIPPED = ('dsprites_location', 'dsprites_orientation', 'smallnorb_azimuth')
 
 
 @pytest.mark.parametrize('task', VTAB)
@@ -156,12 +157,19 @@ def test_unprepared_set_of_vtab_says_how_to_prepare_it(task, tmp_path):
 @pytest.mark.parametrize('task', VTAB)
 def test_images_of_vtab_are_augmented_as_labels_allow(task):
   pp = vit.get_config(f'b16,vtab/{task}').pp
-  if task.startswith(UNFLIPPED):
-    assert pp.augment == 'none'
-  elif task.startswith(UNCROPPED):
-    assert (pp.augment, pp.shift.pad) == ('shift_flip', 0)
-  else:  # 384 of 448 pixels each way.
-    assert pp.augment == 'crop_flip'
+  is_cropped, is_flipped = task not in UNCROPPED, task not in UNFLIPPED
+  assert (
+    pp.augment
+    == {
+      (True, True): 'crop_flip',
+      (True, False): 'crop',
+      (False, True): 'shift_flip',
+      (False, False): 'none',
+    }[is_cropped, is_flipped]
+  )
+  if pp.augment == 'shift_flip':
+    assert pp.shift.pad == 0
+  if is_cropped:  # 384 of 448 pixels each way.
     assert [*pp.area_range] == pytest.approx([(384 / 448) ** 2] * 2)
   assert (pp.policy, pp.preset, pp.repeats) == ('none', '', 1)
 

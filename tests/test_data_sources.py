@@ -93,15 +93,8 @@ def data_dir(tmp_path):
 
 @pytest.fixture(scope='session', params=['array_record', 'tfrecord', 'parquet'])
 def pets_dir(tmp_path_factory, request):
-  """Pets in each format, of which tfds writes TFRecord with TensorFlow only."""
   directory = tmp_path_factory.mktemp(request.param)
-  by_tfds = 'parquet' if request.param == 'parquet' else 'array_record'
-  options = tfds.download.DownloadConfig(num_shards=2)
-  Pets(data_dir=directory).download_and_prepare(
-    file_format=by_tfds, download_config=options
-  )
-  if request.param == 'tfrecord':
-    tfrecords.convert(directory / 'pets' / '2.3.1', 'pets', 2)
+  tfrecords.prepare(Pets, directory, request.param)
   assert len(list(directory.glob(f'pets/2.3.1/*.{request.param}-*'))) == 4
   return directory
 

@@ -1,6 +1,7 @@
 """Decoding: formats, colour, orientation, damage; crops and sizes."""
 
 import io
+import itertools
 import os
 import struct
 import subprocess
@@ -254,7 +255,7 @@ def _chunk(kind, content):
   return struct.pack('>I', len(content)) + kind + content + check
 
 
-def test_alone_nothing_is_printed(capfd):
+def test_nothing_is_printed_about_a_png(capfd):
   png = _encode(_photo())
   profile = _chunk(b'iCCP', b'a\0\0' + zlib.compress(bytes(99)))
   odd = png[:33] + profile + png[33:]
@@ -265,8 +266,26 @@ def test_alone_nothing_is_printed(capfd):
   with pytest.raises(errors.DataError, match='damaged or truncated PNG'):
     decode.decode_alone(bytes(damaged))
   assert capfd.readouterr() == ('', '')
-  decode.decode(odd)  # Else all of the above would hold of itself.
+  np.testing.assert_array_equal(decode.decode(odd), expected)
+  assert capfd.readouterr() == ('', '')
+  decode._decode_with_opencv(odd)  # Else all that would hold of itself.
   assert 'libpng warning' in capfd.readouterr().err
+
+
+def test_damage_of_another_threads_image_is_not_this_ones(monkeypatch, capfd):
+  grey = _encode(PIL.Image.new('RGB', (16, 16), (128,) * 3), 'JPEG')
+  own, numbers = decode._decode_with_opencv, itertools.count()
+
+  def decode_beside_a_damaged_one(encoded):
+    if next(numbers) == 1:  # When it is listened to for the first time.
+      os.write(2, b'Corrupt JPEG data: premature end of data segment\n')
+    return own(encoded)
+
+  monkeypatch.setattr(
+    decode, '_decode_with_opencv', decode_beside_a_damaged_one
+  )
+  assert (decode.decode(grey) == 128).all()
+  assert next(numbers) == 3
 
 
 def test_what_others_print_appears_afterwards(capfd):
@@ -293,6 +312,18 @@ def test_pillow_warns_of_nothing():
   assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, b'told', b'')
 
 
+def test_header_that_claims_more_than_the_file_can_hold_is_refused():
+  frames = [PIL.Image.fromarray(_pixels()[:, ::step]) for step in (1, -1)]
+  encoded = bytearray(
+    _encode(frames[0], 'WEBP', save_all=True, append_images=frames[1:])
+  )
+  place = encoded.index(b'VP8X') + 12
+  assert encoded[place] == 10  # The width of the canvas, less one.
+  encoded[place + 2] = 64
+  with pytest.raises(errors.DataError, match='header claims 4194315x7 pixels'):
+    decode.decode(bytes(encoded))
+
+
 @pytest.mark.parametrize('side', [12_000, 100_000])
 def test_header_that_claims_too_much_is_refused_unread(side, recwarn):
   header = struct.pack('>IIBBBBB', side, side, 8, 2, 0, 0, 0)
@@ -300,70 +331,3 @@ def test_header_that_claims_too_much_is_refused_unread(side, recwarn):
   encoded += _chunk(b'IDAT', zlib.compress(bytes(9999))) + _chunk(b'IEND', b'')
   with pytest.raises(errors.DataError, match=r'bomb\.png.*pixels'):
     decode.decode(encoded, 'bomb.png')
-
-
-def test_squash_samples_half_pixel_centres_without_antialiasing():
-  ramp = np.tile(
-    np.arange(0, 240, 24, dtype=np.uint8)[None, :, None], (4, 1, 3)
-  )
-  down = decode.resize_squash(ramp, 5)
-  np.testing.assert_array_equal(down[0, :, 0], [12, 60, 108, 156, 204])
-  spike = np.zeros((9, 9, 3), np.uint8)
-  spike[4, 4] = 255
-  # The centre of three pixels is one of them, at full height.
-  assert decode.resize_squash(spike, 3)[1, 1, 0] == 255
-
-
-def test_crop_is_a_function_of_the_generator():
-  image = _pixels(31, 47)
-  first, again, other = (
-    decode.random_resized_crop(np.random.default_rng(seed), image, 13)
-    for seed in (3, 3, 5)
-  )
-  assert first.shape == (13, 13, 3)
-  assert first.dtype == np.uint8
-  np.testing.assert_array_equal(first, again)
-  assert (first != other).any()
-
-
-def test_boxes_lie_inside_with_area_and_ratio_in_range():
-  rng = np.random.default_rng(0)
-  height, width = 301, 499
-  boxes = np.array(
-    [
-      decode._random_box(rng, height, width, (0.05, 1.0), (3 / 4, 4 / 3))
-      for _ in range(500)
-    ]
-  )
-  top, left, box_height, box_width = boxes.T
-  assert (top >= 0).all()
-  assert (top + box_height <= height).all()
-  assert (left >= 0).all()
-  assert (left + box_width <= width).all()
-  share = box_height * box_width / (height * width)
-  ratio = box_width / box_height
-  whole = (box_height == height) & (box_width == width)  # Ten misses.
-  assert share.min() > 0.045
-  assert share[~whole].max() <= 1
-  assert ratio[~whole].min() > 0.73
-  assert ratio[~whole].max() < 1.36
-  assert share.min() < 0.1
-  assert share.max() > 0.6
-
-
-def test_boxes_are_as_often_upright_as_lying():
-  rng = np.random.default_rng(0)
-  boxes = np.array(
-    [
-      decode._random_box(rng, 499, 499, (0.1, 0.5), (1 / 4, 4))
-      for _ in range(500)
-    ]
-  )
-  assert 0.44 < (boxes[:, 2] > boxes[:, 3]).mean() < 0.56
-
-
-def test_image_too_long_for_any_box_is_used_whole():
-  box = decode._random_box(
-    np.random.default_rng(0), 2, 1000, (0.9, 1.0), (3 / 4, 4 / 3)
-  )
-  assert box == (0, 0, 2, 1000)

@@ -6,34 +6,25 @@ import re
 
 import numpy as np
 import pytest
-import real_labels
 from absl import flags
 from ml_collections import config_flags
 
 import vit_jax
 from configs import vit
 from vit_jax import config_checks, errors, evaluate, train
-from vit_jax.data import decode, eval_sets, sources
+from vit_jax.data import crops, decode, eval_sets, sources
 
 pytestmark = pytest.mark.usefixtures('compile_once')
 
 
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('tfds')
-  for builder in (real_labels.RealSmall, real_labels.RealLarge):
-    real_labels.prepare(builder, directory, 'array_record')
-  return str(directory)
-
-
 @pytest.fixture
-def config(data_dir):
-  return small_config(data_dir)
+def config(real_dir):
+  return small_config(real_dir)
 
 
-def small_config(data_dir):
+def small_config(real_dir):
   config = vit.get_config('tiny,digits')
-  config.tfds_data_dir = data_dir
+  config.tfds_data_dir = real_dir
   config.model.hidden_size = 10
   config.model.transformer.update(mlp_dim=14, num_heads=2, num_layers=1)
   config.pp.update(train='train[:101]', test='test[:47]', crop=8)
@@ -62,6 +53,9 @@ def small_config(data_dir):
     (' ', []),
     (None, []),
     ('holdout=train[98%:]', [('holdout', '', 'train[98%:]')]),
+    ('a=train,', [('a', '', 'train')]),
+    ('a=x:train , b=all ,\n', [('a', 'x', 'train'), ('b', '', 'all')]),
+    (',', []),
     ('a=train[:9]+test', [('a', '', 'train[:9]+test')]),
     (
       'b-2 = x/y:3.0.0:test , a=all',
@@ -88,7 +82,8 @@ def test_sets_are_read(text, expected):
     ('a=x:', "found 'a=x:', expected"),
     ('2=test', "found '2=test', expected"),
     ('a/b=test', "found 'a/b=test', expected"),
-    ('a=test,', "found 'a=test,', expected"),
+    ('a=test,,', "found 'a=test,', expected"),
+    ('a=test,,b=test', "found 'a=test,', expected"),
     ('a=test,train', "found 'a=test,train', expected"),
     ('a=x[:test', "found 'a=x[:test', expected"),
     ('test=train', "'test' is reserved for the metrics of config.pp.test"),
@@ -188,9 +183,9 @@ def test_classes_are_the_same_in_order_or_known_to_be(
 
 
 @pytest.fixture(scope='module')
-def whole_run(data_dir, tmp_path_factory):
+def whole_run(real_dir, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('whole')
-  train.train_and_evaluate(small_config(data_dir), workdir)
+  train.train_and_evaluate(small_config(real_dir), workdir)
   return workdir
 
 
@@ -202,7 +197,7 @@ def logits_of(config, workdir, source):
   else:
     encoded = [source.read(index)[0] for index in range(len(source))]
     images = np.stack(
-      [decode.resize_squash(decode.decode(each), 8) for each in encoded]
+      [crops.resize_squash(decode.decode(each), 8) for each in encoded]
     )
   return np.asarray(
     model.apply({'params': params}, (images.astype('f4') - 127.5) / 127.5), 'f8'

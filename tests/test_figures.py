@@ -56,11 +56,57 @@ def test_panels_share_steps_and_name_sets_and_best(monkeypatch, tmp_path):
   assert labels(axes[0]) == ['train', 'validation']
   assert labels(axes[1]) == [
     'train',
-    'validation, best 40.0% at step 20',
     'test, best 50.0% at step 10',
+    'validation, best 40.0% at step 20',
   ]
   assert {ax.get_xlim() for ax in axes} == {axes[2].get_xlim()}
   assert [ax.get_xlabel() for ax in axes] == ['', '', 'step']
+
+
+def looks(ax):
+  lines = zip(*ax.get_legend_handles_labels(), strict=True)
+  return {
+    label.partition(',')[0]: (line.get_color(), line.get_marker())
+    for line, label in lines
+  }
+
+
+def test_each_set_looks_the_same_in_all_panels_and_orders(
+  monkeypatch, tmp_path
+):
+  metrics = {
+    'real/accuracy': curve(0.3, 0.6),  # Of several labels, so without a loss.
+    'test/accuracy': curve(0.2, 0.5),
+    'test/loss': curve(2, 1),
+    'holdout/loss': curve(2.1, 1.1),
+    'holdout/accuracy': curve(0.2, 0.4),
+    'train/accuracy': curve(0.3, 0.4),
+    'train/loss': curve(1.9, 0.9),
+  }
+  found = []
+  for given in (metrics, dict(reversed(metrics.items()))):
+    loss, accuracy = map(looks, draw(monkeypatch, tmp_path, given))
+    assert [*loss] == ['train', 'test', 'holdout']
+    assert [*accuracy] == ['train', 'test', 'holdout', 'real']
+    assert loss.items() <= accuracy.items()
+    assert len({color for color, _ in accuracy.values()}) == 4
+    found.append(accuracy)
+    monkeypatch.undo()
+  assert found[0] == found[1]
+  (alone,) = draw(monkeypatch, tmp_path, {'test/loss': curve(2, 1)})
+  assert looks(alone)['test'] == found[0]['test']
+
+
+def test_many_sets_are_told_apart(monkeypatch, tmp_path):
+  names = ['test', *(f'set{i:02}' for i in range(20))]
+  (ax,) = draw(
+    monkeypatch, tmp_path, {f'{name}/loss': curve(2, 1) for name in names}
+  )
+  found = looks(ax)
+  assert [*found] == names
+  assert len({*found.values()}) == 21
+  colors = [color for color, _ in found.values()]
+  assert colors.count(found['test'][0]) == 1
 
 
 def test_file_is_an_image_and_nothing_else_is_left(tmp_path):

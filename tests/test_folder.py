@@ -11,50 +11,12 @@ import pytest
 from image_folder import add, add_classes, load, make_config, relative_paths
 
 from vit_jax import errors
-from vit_jax.data import decode, folder, images, pipeline
+from vit_jax.data import decode, files, images, pipeline
 
 ENDINGS = ('.jpg', '.JPEG', '.png', '.Png', '.webp', '.BMP', '.gif', '.TIF')
 
 
 pytestmark = pytest.mark.usefixtures('warned')
-
-
-@pytest.fixture
-def root(tmp_path):
-  """An empty folder beside others."""
-  path = tmp_path / 'pets'
-  path.mkdir()
-  return path
-
-
-@pytest.mark.parametrize(
-  ('dataset', 'expected'),
-  [
-    ('/data/pets', True),
-    ('./pets', True),
-    ('../pets', True),
-    ('..', True),
-    ('~/pets', True),
-    ('~', True),
-    ('here/pets', True),
-    ('list.csv', True),
-    ('LIST.CSV', True),
-    ('a/list.jsonl', True),
-    ('list.json-lines', True),
-    ('list.ndjson', True),
-    ('here', False),  # A name, whatever folders there are.
-    ('digits', False),
-    ('digits/0_to_4', False),
-    ('cifar10:3.0.2', False),
-    ('imagenet_v2/matched-frequency:1.0.0', False),
-    ('vtab.json', False),
-    ('', False),
-  ],
-)
-def test_paths_are_told_from_names(dataset, expected, tmp_path, monkeypatch):
-  (tmp_path / 'here' / 'pets').mkdir(parents=True)
-  monkeypatch.chdir(tmp_path)
-  assert folder.is_path(dataset) is expected
 
 
 @pytest.mark.parametrize(
@@ -257,7 +219,7 @@ def prepare_bad_name(root):
   ('prepare', 'kind', 'texts'),
   [
     (prepare_nothing, errors.DataNotFoundError, ['is not there', '.jsonl']),
-    (prepare_file, errors.DataNotFoundError, ['is no folder', '.csv']),
+    (prepare_file, errors.DataNotFoundError, ['is a file. Exp', '.csv']),
     (lambda _: None, errors.DataNotFoundError, ['no image to train on']),
     (prepare_loose_images, errors.DataNotFoundError, ['PATH/CLASS/IMAGE']),
     (prepare_empty_classes, errors.DataNotFoundError, ['.webp']),
@@ -316,7 +278,12 @@ def become_folder(path):
   path.mkdir()
 
 
-@pytest.mark.parametrize('change', [vanish, become_folder])
+def become_device(path):
+  path.unlink()
+  path.symlink_to(os.devnull)
+
+
+@pytest.mark.parametrize('change', [vanish, become_folder, become_device])
 def test_image_that_is_gone_is_named(change, root):
   add_classes(root, cat=2, dog=1)
   source = load(root, 'train[:100%]')
@@ -324,6 +291,18 @@ def test_image_that_is_gone_is_named(change, root):
   with pytest.raises(errors.DataError, match=r'cat/1\.png: this image .*back'):
     source.read(1)
   assert source.read(2)[1] == 1
+
+
+def test_file_that_is_too_large_for_an_image_is_named(root, monkeypatch):
+  add_classes(root, cat=2, dog=1)
+  path = root / 'cat' / '1.png'
+  size = path.stat().st_size
+  source = load(root, 'train[:100%]')
+  monkeypatch.setattr(files, 'MAX_BYTES', size)
+  assert source.read(1)[0] == path.read_bytes()
+  monkeypatch.setattr(files, 'MAX_BYTES', size - 1)
+  with pytest.raises(errors.DataError, match=f'more than the {size - 1} that'):
+    source.read(1)
 
 
 @pytest.mark.parametrize('content', [b'', b'<html>', b'\x89PNG\r\n'])

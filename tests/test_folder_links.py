@@ -7,14 +7,6 @@ from vit_jax import errors
 from vit_jax.data import decode
 
 
-@pytest.fixture
-def root(tmp_path):
-  """An empty folder beside others."""
-  path = tmp_path / 'pets'
-  path.mkdir()
-  return path
-
-
 @pytest.mark.parametrize('kind', ['file', 'folder', 'class', 'split'])
 def test_links_out_of_the_folder_are_refused_unless_asked_for(
   kind, root, tmp_path

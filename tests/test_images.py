@@ -11,7 +11,7 @@ import pytest
 from file_server import Answer
 
 from vit_jax import errors
-from vit_jax.data import images, web
+from vit_jax.data import files, images, web
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_reason_is_short(server):
 
 
 def test_address_that_sends_without_end_is_cut_off(server, monkeypatch):
-  monkeypatch.setattr(images, '_MAX_BYTES', 99)
+  monkeypatch.setattr(files, 'MAX_BYTES', 99)
   url = server.give('/a.png', Answer(bytes(100)))
   with pytest.raises(errors.DataError, match='more than 99 bytes'):
     images.read_image(url)

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from vit_jax import errors
-from vit_jax.data import labels, pipeline, sources
+from vit_jax.data import eval_sets, labels, reading, sources
 
 CAR, VAN, TRUCK, PEDESTRIAN, CYCLIST = 0, 1, 2, 3, 5
 
@@ -178,7 +178,7 @@ def config(tmp_path_factory, request):
 
 def read_all(source):
   """Gives {row that is bright: (label, its brightness)}."""
-  reader = pipeline._Reader(source, ConfigDict())
+  reader = reading.Reader(source, ConfigDict())
   found = {}
   for index in range(len(source)):
     image, label = reader.read(index)
@@ -264,3 +264,65 @@ def test_preset_is_no_data_set():
   config = ConfigDict({'dataset': 'vtab/dtd'})
   with pytest.raises(errors.ConfigError, match='configs/vit.py:b16,vtab/dtd$'):
     sources.load_source(config, 'train')
+
+
+# Sets that are evaluated.
+
+
+class Copies(Scenes, skip_registration=True):
+  """Has the same features, and a label of its own with the same classes."""
+
+  def _info(self):
+    names = labels.find('dsprites_location').class_names
+    features = {
+      'image': tfds.features.Image(shape=(7, 5, 1)),
+      'label_x_position': tfds.features.ClassLabel(num_classes=32),
+      'label': tfds.features.ClassLabel(names=names),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict(features)
+    )
+
+  def _generate_examples(self):
+    for i, example in super()._generate_examples():
+      del example['objects']
+      yield i, {**example, 'label': 15 - i}
+
+
+@pytest.fixture(scope='module')
+def with_sets(config):
+  builder = Copies(data_dir=config.tfds_data_dir)
+  builder.download_and_prepare(file_format='array_record')
+  config = config.copy_and_resolve_references()
+  config.update(label='dsprites_location', best_metric='', eval_sets='')
+  config.pp = {'train': 'train', 'test': 'train'}
+  return config
+
+
+def test_derived_label_is_for_its_own_data_set_alone(with_sets):
+  config = with_sets.copy_and_resolve_references()
+  config.eval_sets = 'part=train[:3],same=scenes:1.0.0:train,other=copies:train'
+  found = eval_sets.load(config)
+  derived = {0: 0, 1: 2, 2: 5, 3: 7, 4: 10}  # By the row that is bright.
+
+  def labels_by_row(source):
+    return {row: label for row, (label, _) in read_all(source).items()}
+
+  assert labels_by_row(found['test']) == labels_by_row(found['same']) == derived
+  assert labels_by_row(found['part']).items() <= derived.items()
+  own = {i: 15 - i for i in range(5)}
+  assert labels_by_row(found['other']) == own
+
+
+def test_other_data_set_without_the_classes_says_why(with_sets):
+  config = with_sets.copy_and_resolve_references()
+  config.update(eval_sets='a=digits:test')
+  with pytest.raises(errors.ConfigError) as raised:
+    eval_sets.load(config)
+  assert "a: the classes of 'digits' are not those of 'scenes'" in str(
+    raised.value
+  )
+  assert str(raised.value).endswith(
+    "(config.label='dsprites_location' is for 'scenes' alone: another data set "
+    "is read with its own 'label'.)"
+  )

@@ -60,6 +60,18 @@ def error_of(*args, cwd) -> str:
     (['--config.base_lr=abc'], ['--config.base_lr=abc', 'float', 'as 0.0']),
     (['--config.batch', '0.5'], ['--config.batch=0.5', 'int', 'such as']),
     (['--config.pp=3'], ['config.pp', 'crop']),
+    (
+      ['--config.eval_sets.holdout.split=train[98%:]'],
+      ['is one text', "--config.eval_sets='holdout=train[98%:]'"],
+    ),
+    (
+      ['--config.eval_sets.v2', 'imagenet_v2:test'],
+      ['NAME=DATASET:SPLIT', "--config.eval_sets='v2=imagenet_v2:test'"],
+    ),
+    (
+      ['--config.eval_sets.v2.dataset=imagenet_v2'],
+      ["--config.eval_sets='holdout=train[98%:],v2=imagenet_v2:test'"],
+    ),
     (['--confg.batch=1'], ["'--confg'", "Did you mean '--config'?"]),
     (['--wrkdir=x'], ["Did you mean '--workdir'?"]),
     (['--mode=evalute'], ['train|evaluate']),

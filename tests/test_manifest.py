@@ -235,6 +235,56 @@ def test_wrong_lines_are_told_at_once(root):
   assert 'and 20 more' in text
 
 
+def test_all_checks_are_told_at_once(root):
+  content = (
+    'path,label,split\nimg/ant/0.png,ant,trian\nimg/bee/0.png,bee,\n'
+    'img/ant/1.png,ant,train\n,,tset\nx\nimg/ant/1.png,bee,test\n'
+    'img/cow/0.png,cow,train\nimg/cow/1.png,,train\n'
+  )
+  text = error_of(write(root / 'list.csv', content))
+  path = root / 'list.csv'
+  assert text.splitlines() == [
+    f"{path}: 6 lines can't be used. Correct:",
+    "  line 2: split is 'trian', expected train or test or val or validation",
+    '  line 3: has no split, expected train or test or val or validation',
+    "  line 5: path is '', expected a text; label is '', expected a text; "
+    "split is 'tset', expected train or test or val or validation",
+    '  line 6: 1 cells, expected the 3 of line 1',
+    '  line 7: img/ant/1.png is in line 4 too, with another label and split',
+    "  line 9: label is '', expected a text",
+    f"2 of 6 files are not there. Paths are absolute, or relative to '{root}'.",
+    '  line 8: img/cow/0.png',
+    '  line 9: img/cow/1.png',
+  ]
+
+
+@pytest.mark.parametrize(
+  'row', ['img/ant/0.png,,test', 'img/ant/0.png,ant,', 'img/ant/0.png,ant,x']
+)
+def test_what_is_wrong_is_not_another_label_or_split(row, root):
+  other = 'img/ant/0.png,ant,test\n'
+  text = error_of(write(root / 'a.csv', f'path,label,split\n{other}{row}\n'))
+  assert 'line 3: ' in text
+  assert 'line 2' not in text
+
+
+def test_missing_files_are_told_beside_many_wrong_lines(root):
+  rows = 'x\n' * 30 + ''.join(f'img/cow/{i}.png,cow\n' for i in range(13))
+  text = error_of(write(root / 'a.csv', f'path,label\n{ROWS}{rows}'))
+  assert "30 lines can't be used" in text
+  assert 'and 20 more\n13 of 16 files are not there' in text
+  assert text.endswith('line 44: img/cow/9.png\n  and 3 more')
+
+
+def test_json_error_has_one_line_number(root):
+  good = '{"path": "img/ant/0.png", "label": "a"}\n'
+  text = error_of(write(root / 'list.jsonl', good * 3 + '{"path" 3}\n'))
+  assert text.endswith(
+    "line 4: not JSON (Expecting ':' delimiter), expected an object with path "
+    'and label'
+  )
+
+
 def test_missing_files_are_told_at_once(root):
   rows = ''.join(f'img/cow/{index}.png,cow\n' for index in range(13))
   path = write(root / 'list.csv', f'path,label\n{ROWS}{rows}')

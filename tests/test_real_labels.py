@@ -1,5 +1,6 @@
 """Images with several labels, as imagenet2012_real has them."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -12,29 +13,18 @@ from vit_jax import errors, train
 from vit_jax.data import decode, pipeline, sources
 
 
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('tfds')
-  for builder in (real_labels.RealSmall, real_labels.RealLarge):
-    real_labels.prepare(builder, directory, 'array_record')
-  return str(directory)
-
-
 @pytest.fixture
-def config(data_dir):
+def config(real_dir):
   config = vit.get_config('tiny,digits')
   config.pp.crop = 8
-  config.update(tfds_data_dir=data_dir, batch_eval=23, num_threads=1)
+  config.update(tfds_data_dir=real_dir, batch_eval=23, num_threads=1)
   return config
 
 
 @pytest.fixture(scope='module', params=['array_record', 'tfrecord', 'parquet'])
 def large_dir(tmp_path_factory, request):
   directory = tmp_path_factory.mktemp(request.param)
-  by_tfds = 'parquet' if request.param == 'parquet' else 'array_record'
-  real_labels.prepare(real_labels.RealLarge, directory, by_tfds)
-  if request.param == 'tfrecord':
-    tfrecords.convert(directory / 'real_large' / '1.0.0', 'real_large', 2)
+  tfrecords.prepare(real_labels.RealLarge, directory, request.param)
   return str(directory)
 
 
@@ -80,7 +70,8 @@ def test_batches_have_several_labels(config, name):
 def test_labels_beyond_the_classes_are_refused(config, monkeypatch):
   config.dataset = 'real_large'
   source = sources.load_source(config, 'validation')
-  monkeypatch.setattr(source.records, '_max_labels', 7)
+  fields = dataclasses.replace(source.records._fields, max_labels=7)
+  monkeypatch.setattr(source.records, '_fields', fields)
   with pytest.raises(errors.DataError, match=r'expected labels in \[0, 7\)'):
     [source.read(index) for index in range(29)]
 

@@ -11,14 +11,6 @@ from vit_jax import errors
 from vit_jax.data import splits
 
 
-@pytest.fixture
-def root(tmp_path):
-  """An empty folder beside others."""
-  path = tmp_path / 'pets'
-  path.mkdir()
-  return path
-
-
 @pytest.mark.parametrize(
   ('name', 'expected'),
   [
@@ -108,15 +100,6 @@ def test_adding_and_removing_files_moves_no_other(root):
   new = {str(root / 'cat' / '00.png'), str(root / 'cow' / '0.png')}
   assert {*load(root, 'train[80%:]').paths} - new == before - {gone}
   assert {*load(root, 'train[:80%]').paths} - new == rest - {gone}
-
-
-def test_images_that_are_trained_and_tested_on_are_told(root, warned):
-  add_classes(root, cat=20, dog=20)
-  splits = {'train': 'train[:90%]', 'test': 'train[50%:]'}
-  load(root, splits['train'], **splits)
-  assert 'trained on as well' not in warned()
-  load(root, splits['test'], **splits)
-  assert "'train[50%:]' are trained on as well, in 'train[:90%]'" in warned()
 
 
 @pytest.mark.parametrize(

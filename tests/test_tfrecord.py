@@ -17,18 +17,7 @@ import tfrecords
 from vit_jax import errors
 from vit_jax.data import tfrecord, tfrecord_index
 
-
-@pytest.fixture(autouse=True)
-def cached(tmp_path, monkeypatch):
-  """The cache's directory, which the first to write there makes."""
-  monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'cache'))
-  return tmp_path / 'cache' / 'tfrecord'
-
-
-@pytest.fixture
-def shards(tmp_path):
-  """Paths of the five shards, to be damaged at will."""
-  return tfrecords.write_shards(tmp_path)
+pytestmark = pytest.mark.usefixtures('record_cache')
 
 
 def _offset(number):
@@ -232,7 +221,7 @@ def test_mutated_files_give_our_errors_or_the_right_bytes(tmp_path, shards):
   rng = random.Random(7)
   whole = shards[4].read_bytes()
   outcomes = collections.Counter()
-  for number in range(600):
+  for number in range(1000):
     path = tmp_path / str(number)  # A new one, so that no index fits it.
     path.write_bytes(_mutated(whole, rng))
     said = _said(lambda path=path: _open_five(path))

@@ -11,19 +11,6 @@ from vit_jax import environment
 from vit_jax.data import tfrecord, tfrecord_index
 
 
-@pytest.fixture(autouse=True)
-def cached(tmp_path, monkeypatch):
-  """The cache's directory, which the first to write there makes."""
-  monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'cache'))
-  return tmp_path / 'cache' / 'tfrecord'
-
-
-@pytest.fixture
-def shards(tmp_path):
-  """Paths of the five shards, to be damaged at will."""
-  return tfrecords.write_shards(tmp_path)
-
-
 def _walked(monkeypatch):
   """Returns the list that the paths of files are put on that are walked."""
   paths, walk = [], tfrecord_index._walk
@@ -36,16 +23,16 @@ def _walked(monkeypatch):
   return paths
 
 
-def test_files_are_walked_once(shards, cached, monkeypatch):
+def test_files_are_walked_once(shards, record_cache, monkeypatch):
   walked = _walked(monkeypatch)
   tfrecords.open_shards(shards)
   # tfds has no use for an empty shard.
   assert sorted(walked) == [str(path) for path in shards if path != shards[1]]
-  (kept,) = cached.iterdir()
+  (kept,) = record_cache.iterdir()
   walked.clear()
   assert list(tfrecords.open_shards(shards)) == tfrecords.RECORDS
   assert not walked
-  assert list(cached.iterdir()) == [kept]
+  assert list(record_cache.iterdir()) == [kept]
 
 
 def test_only_what_is_used_is_walked_and_the_rest_added(shards, monkeypatch):
@@ -74,9 +61,9 @@ def test_a_changed_file_is_walked_again(shards, monkeypatch, change):
   assert walked == [str(shards[3])]
 
 
-def test_damaged_index_is_made_anew(shards, cached, monkeypatch):
+def test_damaged_index_is_made_anew(shards, record_cache, monkeypatch):
   tfrecords.open_shards(shards)
-  (kept,) = cached.iterdir()
+  (kept,) = record_cache.iterdir()
   whole = kept.read_bytes()
   damaged = [b'', whole[:7], whole[:30], whole[:-1], whole + b'\0', b'{}' * 99]
   for place in range(0, len(whole), 11):
@@ -89,15 +76,15 @@ def test_damaged_index_is_made_anew(shards, cached, monkeypatch):
     assert list(tfrecords.open_shards(shards)) == tfrecords.RECORDS
     assert len(walked) == 4
     assert len(kept.read_bytes()) == len(whole)
-  assert list(cached.iterdir()) == [kept]
+  assert list(record_cache.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize(
   'table', [b'7', b'[7]', b'[["0", 1, 2, -2]]', b'[["0", 1, 2, 99]]', b'[[]]']
 )
-def test_index_that_only_looks_whole_is_made_anew(shards, cached, table):
+def test_index_that_only_looks_whole_is_made_anew(shards, record_cache, table):
   tfrecords.open_shards(shards)
-  (kept,) = cached.iterdir()
+  (kept,) = record_cache.iterdir()
   size = len(tfrecord_index._MAGIC)
   content = table.ljust(32)
   crc = google_crc32c.value(content)
@@ -113,10 +100,10 @@ def test_unwritable_cache_is_no_error(shards, tmp_path, monkeypatch):
   assert list(tfrecords.open_shards(shards)) == tfrecords.RECORDS
 
 
-def test_full_disk_leaves_no_rest(shards, cached, monkeypatch):
+def test_full_disk_leaves_no_rest(shards, record_cache, monkeypatch):
   def fail(*args):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(os, 'replace', fail)
   assert list(tfrecords.open_shards(shards)) == tfrecords.RECORDS
-  assert list(cached.iterdir()) == []
+  assert list(record_cache.iterdir()) == []

@@ -102,6 +102,39 @@ def test_field_below_another_is_not_free(run):
   assert 'config.pp.num_threads' in error_of(run, edited(pp=pp))
 
 
+def with_images(fingerprint, **fields):
+  return edited(data_fingerprint={'train': fingerprint}, **fields)
+
+
+def test_other_images_are_one_clear_error(run):
+  write_text(run.config, json.dumps(with_images('1797-00ff', dataset='/pets')))
+  text = error_of(run, with_images('1799-00fe', dataset='/pets'))
+  assert "config.dataset='/pets' has 1799 training examples now and" in text
+  assert 'had 1797 then' in text
+  assert 'Put the data back as they were' in text
+  assert '--workdir=DIR' in text
+  text = error_of(run, with_images('1797-00fe', dataset='/pets'))
+  assert '1797 training examples as then, but other names or labels' in text
+  run.claim(with_images('1797-00ff', dataset='/pets'))
+
+
+def test_another_data_set_is_another_config_alone(run):
+  write_text(run.config, json.dumps(with_images('1797-00ff', dataset='/pets')))
+  text = error_of(run, with_images('5-00fe', dataset='/cars'))
+  assert "config.dataset: '/pets' there, '/cars' now" in text
+  assert '00fe' not in text
+
+
+@pytest.mark.parametrize(
+  'before', [CONFIG, {**CONFIG, 'data_fingerprint': {'train': ''}}]
+)
+def test_run_that_did_not_note_its_images_may_continue(before, run):
+  run.claim(before)
+  run.claim(with_images('1797-00ff'))
+  text = error_of(run, with_images('1797-00fe'))
+  assert 'other names or labels' in text
+
+
 def test_model_alone_is_something_to_keep(tmp_path):
   run = Workdir(tmp_path)
   run.claim(CONFIG)

@@ -128,3 +128,26 @@ def convert(
   description['fileFormat'] = 'tfrecord'
   path.write_text(json.dumps(description))
   return records
+
+
+def prepare(
+  builder: type[tfds.core.GeneratorBasedBuilder],
+  directory: pathlib.Path,
+  file_format: str,
+  num_shards: int = 2,
+) -> None:
+  """Prepares a set in any format; TFRecord tfds writes with TensorFlow alone.
+
+  Args:
+    builder: of the data set.
+    directory: for all data sets.
+    file_format: 'array_record', 'tfrecord' or 'parquet'.
+    num_shards: how many files each split has.
+  """
+  made = builder(data_dir=directory)
+  made.download_and_prepare(
+    file_format='parquet' if file_format == 'parquet' else 'array_record',
+    download_config=tfds.download.DownloadConfig(num_shards=num_shards),
+  )
+  if file_format == 'tfrecord':
+    convert(pathlib.Path(made.data_dir), made.name, num_shards)

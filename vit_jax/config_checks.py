@@ -1,11 +1,12 @@
 """Checks of a training config before anything heavy starts."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vit_jax import errors
-from vit_jax.data import eval_sets
+from vit_jax.data import augment, eval_sets
 
 _AT_LEAST_ONE = (
   'accum_steps',
@@ -16,6 +17,9 @@ _AT_LEAST_ONE = (
   'progress_every',
   'total_steps',
 )
+# More threads only take memory, and more processes most of the machine's.
+_MAX_THREADS = 1024
+_MAX_WORKERS_PER_CORE = 4
 _NOT_NEGATIVE = (
   'base_lr',
   'checkpoint_every',
@@ -181,6 +185,17 @@ def _range_problems(config: Any) -> list[str]:
     config.seed,
     'should be a number of 64 bits, between -2**63 and 2**63.',
   )
+  cores = os.cpu_count() or 1
+  for name, limit, reason in (
+    ('num_threads', _MAX_THREADS, ''),
+    (
+      'num_workers',
+      _MAX_WORKERS_PER_CORE * cores,
+      f', {_MAX_WORKERS_PER_CORE} for each of the {cores} cores here',
+    ),
+  ):
+    value = config[name]
+    expect(value <= limit, name, value, f'should be at most {limit}{reason}.')
   smoothing, pp = config.label_smoothing, config.pp
   in_0_1 = 'should be in [0, 1).'
   expect(0 <= smoothing < 1, 'label_smoothing', smoothing, in_0_1)
@@ -246,6 +261,12 @@ def _choice_problems(config: Any) -> list[str]:
         f'config.{name}', str(config[name]), filter(None, valid)
       )
       problems.append(text + (" '' is for none." if '' in valid else ''))
+  if config.pp.augment not in augment.AUGMENTS:
+    problems.append(
+      errors.unknown_name(
+        'config.pp.augment', str(config.pp.augment), augment.AUGMENTS
+      )
+    )
   # The others give logits for every token; a model without the field has
   # 'token'.
   classifier = getattr(config.model, 'classifier', 'token')

@@ -1,5 +1,6 @@
 """Exact metrics over a whole split: every example counts once."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -170,26 +171,37 @@ def evaluate_sets(
     batches = pipeline.eval_batches(
       config, source, jax.process_index(), jax.process_count()
     )
-    metrics |= evaluate(
-      step,
-      params,
-      batches,
-      source.num_classes,
-      mesh,
-      prefix=f'{name}/',
-      has_several_labels=source.max_labels is not None,
-    )
+    with contextlib.closing(batches):  # Or its threads would stay.
+      metrics |= evaluate(
+        step,
+        params,
+        batches,
+        source.num_classes,
+        mesh,
+        prefix=f'{name}/',
+        has_several_labels=source.max_labels is not None,
+      )
   return metrics
 
 
-def set_lines(eval_sources: Mapping[str, sources.Source]) -> dict[str, str]:
-  """Returns a line on the sets besides 'test', none if there are none."""
+def set_lines(eval_sources: eval_sets.EvalSets) -> dict[str, str]:
+  """Returns lines for the summary of a run, none if there is nothing to say.
+
+  Args:
+    eval_sources: from `eval_sets.load`.
+
+  Returns:
+    'evaluated': the sets besides 'test'; 'overlap': a warning of those that are
+    trained on as well, with the remedy.
+  """
   others = [
     f'{name}: {len(source):,} of {source.name} ({source.split})'
     for name, source in eval_sources.items()
     if name != 'test'
   ]
-  return {'evaluated': f'besides, {"; ".join(others)}'} if others else {}
+  lines = {'evaluated': f'besides, {"; ".join(others)}' if others else ''}
+  lines['overlap'] = eval_sources.overlap
+  return {label: text for label, text in lines.items() if text}
 
 
 def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:

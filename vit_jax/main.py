@@ -198,6 +198,8 @@ def _field_problem(config: Any, field: str, value: str, error: str) -> str:
   path, node = 'config', config
   for name in field.split('.'):
     fields = [str(key) for key in node] if isinstance(node, ConfigDict) else []
+    if path == 'config.eval_sets' and not fields:
+      return _eval_sets_problem(field, value)
     if not fields:
       return f'{path} is {node!r} and has no field {name!r}.'
     if name not in fields:
@@ -210,6 +212,19 @@ def _field_problem(config: Any, field: str, value: str, error: str) -> str:
   return (
     f'--{path}={value}: expected a value of type {type(node).__name__}, such '
     f'as {node!r}, which the config has.'
+  )
+
+
+def _eval_sets_problem(field: str, value: str) -> str:
+  """Returns how to write what was meant by `--config.eval_sets.NAME=`."""
+  _, name, *kind = field.split('.')
+  example = 'holdout=train[98%:],v2=imagenet_v2:test'
+  if value and kind in ([], ['split']):
+    example = f'{name}={value}'
+  return (
+    f'--config.{field}={value}: config.eval_sets is one text, NAME=SPLIT or '
+    'NAME=DATASET:SPLIT for each set, with commas between: '
+    f"--config.eval_sets='{example}'"
   )
 
 

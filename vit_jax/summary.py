@@ -1,14 +1,13 @@
 """The first lines of a run: what it is about to do, on what, with what."""
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from vit_jax import evaluate
 from vit_jax.checkpoints.state import Standing
-from vit_jax.data import balance, sources
+from vit_jax.data import balance, eval_sets, sources
 from vit_jax.experiment import Experiment
 from vit_jax.workdir import Workdir
 
@@ -18,7 +17,7 @@ def run_lines(
   run: Workdir,
   weights: str | pathlib.Path,
   train_source: sources.Source,
-  eval_sources: Mapping[str, sources.Source],
+  eval_sources: eval_sets.EvalSets,
 ) -> dict[str, str]:
   """Returns what a run says of itself at its start, by label.
 

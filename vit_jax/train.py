@@ -71,6 +71,7 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   settings = config.to_dict()
   test_split = eval_sources['test'].split
   settings['pp'] |= {'train': train_source.split, 'test': test_split}
+  settings['data_fingerprint'] = {'train': train_source.fingerprint}
   run.claim(settings, is_writer=is_main_process)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(

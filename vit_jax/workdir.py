@@ -23,6 +23,8 @@ _FREE_FIELDS = frozenset(
     'tfds_manual_dir',
   }
 )
+# Of the data, which are no settings but decide on the batches as well.
+_FINGERPRINT = 'data_fingerprint'
 
 
 class Workdir:
@@ -56,7 +58,9 @@ class Workdir:
 
     Raises:
       ConfigError: the directory can't be made, or holds a run with other
-        settings, the text lists the fields that differ, or with none.
+        settings, the text lists the fields that differ, or with none; or it
+        is of other examples: `data_fingerprint`, if both settings have it, is
+        {'train': `Source.fingerprint`}.
     """
     settings = json.loads(json.dumps(config))  # Tuples become lists.
     try:
@@ -108,7 +112,9 @@ class Workdir:
     differing = sorted(
       key
       for key in {*old, *new}
-      if old.get(key) != new.get(key) and key not in _FREE_FIELDS
+      if old.get(key) != new.get(key)
+      and key not in _FREE_FIELDS
+      and not key.startswith(f'{_FINGERPRINT}.')
     )
     if differing:
       lines = [
@@ -120,6 +126,16 @@ class Workdir:
         + '\n'.join(lines)
         + '\nContinue it with the same settings, or name another directory: '
         '--workdir=DIR.'
+      )
+    key = f'{_FINGERPRINT}.train'
+    before, now = old.get(key), new.get(key)
+    # Runs of earlier versions have none, and nobody can tell.
+    if before and now and before != now:
+      raise errors.ConfigError(
+        f'{self.path} holds a run on other images: config.dataset='
+        f'{new.get("dataset")!r} has {_change(before, now)}, so the order of '
+        'its batches would be another. Put the data back as they were, or name '
+        'another directory: --workdir=DIR.'
       )
 
 
@@ -147,6 +163,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
   partial = path.with_name(path.name + '.partial')
   partial.write_text(text, encoding='utf-8')
   os.replace(partial, path)
+
+
+def _change(before: str, now: str) -> str:
+  """Returns what two fingerprints, 'COUNT-DIGITS', tell of the examples."""
+  then, count = (str(each).partition('-')[0] for each in (before, now))
+  if then == count:
+    return f'{count} training examples as then, but other names or labels'
+  return f'{count} training examples now and had {then} then'
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import contextlib
 import difflib
+import fnmatch
 import glob
 import importlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vit_jax import errors
@@ -187,11 +189,12 @@ def _open_prepared(name: str, arguments: dict[str, Any]) -> Any:
     os.fspath(root)
     for root in file_utils.list_data_dirs(arguments.get('data_dir'))
   ]
-  variants = [
-    os.path.relpath(os.path.dirname(path), root)
+  variants = {
+    os.path.relpath(os.path.dirname(path), root): os.path.dirname(path)
     for root in roots
     for path in glob.glob(f'{root}/{name}/**/dataset_info.json', recursive=True)
-  ]
+  }
+  _check_features_are_there(name, arguments, variants)
   known = tfds.list_builders(with_community_datasets=False)
   if name not in known and not variants:
     close = difflib.get_close_matches(name, known, n=3)
@@ -212,6 +215,37 @@ def _open_prepared(name: str, arguments: dict[str, Any]) -> Any:
     f'and copy its directory ~/tensorflow_datasets/{name}/ into {roots[0]}, or '
     'name the place by --config.tfds_data_dir=DIR'
   )
+
+
+def _check_features_are_there(
+  name: str, arguments: dict[str, Any], variants: Mapping[str, str]
+) -> None:
+  """Raises DataError if what is asked for is there, but for its features.json.
+
+  Without that, tfds takes it for a set that isn't prepared.
+
+  Args:
+    name: of the data set.
+    arguments: of its builder: 'config' and 'version', if they are given.
+    variants: {'NAME/CONFIG/VERSION' or 'NAME/VERSION': its directory}.
+  """
+  config, version = arguments.get('config'), arguments.get('version', '*')
+  for variant, directory in variants.items():
+    found, number = os.path.split(variant)
+    if (
+      config in (None, found.removeprefix(name).strip('/'))
+      and fnmatch.fnmatchcase(number, str(version))
+      # Others are of a preparation that was broken off.
+      and re.fullmatch(r'\d+\.\d+\.\d+', number)
+      and not os.path.isfile(os.path.join(directory, 'features.json'))
+    ):
+      raise errors.DataError(
+        f'Data set {name!r}: {directory} has a dataset_info.json, but no '
+        'features.json, without which its records are not understood. Copy it '
+        'from where the set was prepared. If that has none either, as sets of '
+        'tfds before version 4, prepare the set again on a machine that has '
+        f'TensorFlow:\n{_prepare_command(found)}'
+      )
 
 
 def _manual_text(name: str) -> str:

@@ -10,9 +10,15 @@ from collections.abc import Iterator
 # What libjpeg, libpng and libtiff print begins so.
 _FROM_LIBRARIES = re.compile(
   rb'Corrupt JPEG|Premature end of JPEG|Invalid SOS|Inconsistent progression|'
-  rb'Warning: unknown JFIF|JPEGLib|libpng |_?TIFF\w*: |\w+Decode\w*: '
+  rb'Warning: unknown JFIF|JPEGLib|libpng |_?TIFF\w*: |\w+Decode\w*: |'
+  rb'tempfile\.tif: |MissingRequired: |Unknown Adobe'
 )
 _LOCK = threading.RLock()  # Blocks may be nested.
+
+
+def is_complaint(line: bytes) -> bool:
+  """Tells whether a line is one that a library prints about an image."""
+  return _FROM_LIBRARIES.match(line) is not None
 
 
 @contextlib.contextmanager
@@ -42,7 +48,7 @@ def overheard() -> Iterator[list[str]]:
       os.dup2(shown, 2)
       held.seek(0)
       for line in held:
-        if _FROM_LIBRARIES.match(line):
+        if is_complaint(line):
           lines.append(line.decode(errors='replace').strip())
         elif line.strip():
           os.write(2, line)

@@ -1,6 +1,7 @@
 """Images in files of their own, listed compactly and read when asked for."""
 
 import dataclasses
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from vit_jax import errors
 from vit_jax.data import decode
 
-_MAX_BYTES = 2**28  # What is larger is no picture.
+MAX_BYTES = 2**28  # What is larger is no picture.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,20 +75,27 @@ class Files(Sequence):
     return _read(self._paths[index]), int(self._labels[index])
 
 
+def check_size(path: str, num_bytes: int) -> None:
+  """Raises DataError if a file is too large to be an image."""
+  if num_bytes > MAX_BYTES:
+    raise errors.DataError(
+      f'{decode.shown(path)}: {num_bytes:,} bytes, more than the '
+      f'{MAX_BYTES:,} that are read of an image. Scale it down or leave it out.'
+    )
+
+
 def _read(path: str) -> bytes:
   """Returns the bytes of a file that was there when it was listed."""
   try:
     with open(path, 'rb', buffering=0) as file:
       found = os.fstat(file.fileno())
-      if found.st_size <= _MAX_BYTES and stat.S_ISREG(found.st_mode):
-        return file.readall()
+      check_size(path, found.st_size)
+      if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, 'it is a device or pipe')
+      return file.readall()
   except OSError as error:
     raise errors.DataError(
       f"{decode.shown(path)}: this image of the data set can't be read "
       f'({error.strerror}), and was there when the run began. Put it back, or '
       'start again without it.'
     ) from error
-  raise errors.DataError(
-    f'{decode.shown(path)}: {found.st_size:,} bytes, more than the '
-    f'{_MAX_BYTES:,} that are read of an image. Scale it down or remove it.'
-  )

@@ -4,11 +4,10 @@ Either PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE (or val, validation), or
 PATH/CLASS/IMAGE, which `splits` splits. A class folder may have folders in it.
 """
 
-import contextlib
 import difflib
 import itertools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -17,9 +16,7 @@ import numpy as np
 from vit_jax import errors
 from vit_jax.data import decode, images, manifest, paths, scan, splits
 from vit_jax.data.files import Files, Listing, Paths
-from vit_jax.data.sources import Source
-
-is_path = paths.is_path
+from vit_jax.data.sources import Source, make_fingerprint
 
 _MAX_TOLD = 5  # Of many classes in a message.
 _NUM_THREADS = 8  # A disk across a network answers several at once.
@@ -64,8 +61,6 @@ def load_source(config: Any, split: str) -> Source:
       'tells, so few images may all be elsewhere: take more percent.'
     )
   _warn_of_absent(labels, class_names, f'{where}, {chosen}')
-  if split == (config.get('pp') or {}).get('test'):
-    _warn_of_overlap(parts, found.splits, config, where)
   files = Paths(place, names)
   return Source(
     name=config.dataset,
@@ -74,6 +69,13 @@ def load_source(config: Any, split: str) -> Source:
     labels=labels,
     records=Files(files, labels),
     paths=files,
+    # Wherever the folder is, and however its disk spells the names.
+    fingerprint=make_fingerprint(
+      len(names),
+      splits.canonical('\0'.join(names)),
+      labels.astype('<i4').tobytes(),
+      '\0'.join(class_names),
+    ),
   )
 
 
@@ -86,12 +88,7 @@ class _Tree:
 
   def __init__(self, path: str, follow_links: bool):
     if not os.path.isdir(path):
-      kind = 'is no folder' if os.path.exists(path) else 'is not there'
-      raise errors.DataNotFoundError(
-        f'config.dataset={path!r} {kind}. Expected a folder with a folder of '
-        'images for each class, or a list of images that ends in '
-        f'{", ".join(paths.MANIFEST_SUFFIXES)}.'
-      )
+      raise errors.DataNotFoundError(_no_folder_text(path))
     self._path = path
     self._follow_links = follow_links
     self.splits = _find_splits(path)
@@ -149,6 +146,20 @@ class _Tree:
     return scan.Scan(
       self._path, self._place(base), follow_links=self._follow_links
     )
+
+
+def _no_folder_text(path: str) -> str:
+  if not os.path.exists(path):
+    problem, remedy = 'is not there', ''
+  else:
+    ending = os.path.splitext(path)[1]
+    problem = f'is a file that ends in {ending!r}' if ending else 'is a file'
+    remedy = paths.OTHER_FILES.get(paths.other_file(path), '')
+  return (
+    f'config.dataset={path!r} {problem}. Expected a folder with a folder of '
+    'images for each class, or a list of images that ends in '
+    f'{", ".join(paths.MANIFEST_SUFFIXES)}.{remedy and f" {remedy}."}'
+  )
 
 
 def _find_splits(path: str) -> dict[str, str]:
@@ -250,20 +261,3 @@ def _warn_of_absent(
       f'{where}: {len(absent):,} of {len(class_names):,} classes have no '
       f'image: {scan.listing(absent)}.'
     )
-
-
-def _warn_of_overlap(
-  test: Sequence[splits.Part],
-  available: Collection[str],
-  config: Any,
-  where: str,
-) -> None:
-  """Says so if what is tested on is trained on, too."""
-  # What can't be trained on may be evaluated.
-  with contextlib.suppress(errors.ConfigError):
-    train = splits.resolve(config.pp.train, available, config, where)
-    if splits.overlap(train, test):
-      scan.warn_once(
-        f'{where}: some images of {splits.to_text(test)!r} are trained on as '
-        f'well, in {splits.to_text(train)!r}.'
-      )

@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.data import decode, web
+from vit_jax.data import decode, files, web
 
 SUFFIXES = (
   '.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp',
 )  # fmt: skip
-_MAX_BYTES = 2**28  # What is larger is no picture.
 _GREY = 128  # The nearest to 0 in [-1, 1].
 
 _SCHEME = re.compile(r'[a-z][a-z0-9+.-]+://', re.IGNORECASE)
@@ -57,7 +56,10 @@ def read_image(name: str) -> np.ndarray:
       ten seconds; or it is an address, and `VIT_JAX_OFFLINE` or
       `HF_HUB_OFFLINE` is 1.
   """
-  encoded = web.fetch(name, _MAX_BYTES) if is_address(name) else _read(name)
+  if is_address(name):
+    encoded = web.fetch(name, files.MAX_BYTES)
+  else:
+    encoded = _read(name)
   return decode.decode_alone(encoded, name)
 
 
@@ -158,11 +160,7 @@ def _read(path: str) -> bytes:
       raise errors.DataError(
         f'{shown}: can not be read as an image (it is {kind}). Give a file.'
       )
-    if found.st_size > _MAX_BYTES:
-      raise errors.DataError(
-        f'{shown}: {found.st_size:,} bytes, more than the {_MAX_BYTES:,} that '
-        'are read of an image. Scale it down.'
-      )
+    files.check_size(path, found.st_size)
     with open(path, 'rb') as file:
       return file.read()
   except FileNotFoundError as error:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import operator
 import os
 import reprlib
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from vit_jax import errors
 from vit_jax.data import decode, splits
 from vit_jax.data.files import Listing
 
-_MAX_TOLD = 10  # Of the lines that are wrong.
+_MAX_TOLD = 10  # Of the lines that are wrong, and of the files not there.
 _COLUMNS = ('path', 'label', 'split')
-
+_UNKNOWN = '?'  # Instead of a split.
 
 _Problem = tuple[int, str]  # Line and what is wrong with it.
 
@@ -24,7 +25,7 @@ _Problem = tuple[int, str]  # Line and what is wrong with it.
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
   line: int
-  path: str
+  path: str  # '' for what is no text, here and below.
   label: str
   split: str  # '' for none.
 
@@ -71,7 +72,8 @@ def read(path: str) -> Manifest:
 
   Raises:
     DataNotFoundError: there is no such list, or files that it has are missing.
-    DataError: it is not readable; the text has the bad lines.
+    DataError: it is not readable; the text has the bad lines and, as far as
+      they can be told, the missing files.
   """
   shown = decode.shown(path)
   problems: list[_Problem] = []
@@ -84,11 +86,7 @@ def read(path: str) -> Manifest:
     newline = '' if is_csv else None
     with open(path, encoding='utf-8-sig', newline=newline) as file:
       for line, fields in parse(file, shown, problems):
-        row, problem = _to_row(line, fields, inside)
-        if row is None:
-          problems.append((line, problem))
-        else:
-          rows.append(row)
+        rows.append(_to_row(line, fields, inside, problems))
   except FileNotFoundError as error:
     raise errors.DataNotFoundError(
       f'{shown}: there is no such list of images. Correct config.dataset.'
@@ -104,13 +102,7 @@ def read(path: str) -> Manifest:
       'its permissions.'
     ) from error
   problems += _split_problems(rows) + _repetition_problems(rows)
-  if problems:
-    raise errors.DataError(_problem_text(shown, problems))
-  if not rows:
-    raise errors.DataError(
-      f'{shown} lists no image. Expected a line for each, with path and label.'
-    )
-  _check_files(rows, path)
+  _check(shown, rows, problems, os.path.dirname(path))
   return Manifest(rows)
 
 
@@ -159,7 +151,9 @@ def _parse_json(
       found = json.loads(text)
       problem = reprlib.repr(found)
     except (ValueError, RecursionError) as error:
-      found, problem = None, f'not JSON ({errors.first_line(error)})'
+      # Without the place in the line, which is called a line as well.
+      reason = getattr(error, 'msg', '') or errors.first_line(error)
+      found, problem = None, f'not JSON ({reason})'
     if isinstance(found, dict):
       yield line, found
     else:
@@ -168,29 +162,31 @@ def _parse_json(
 
 
 def _to_row(
-  line: int, fields: dict[str, Any], inside: str
-) -> tuple[_Row | None, str]:
-  """Returns what a line says, or None and what is wrong with it."""
+  line: int, fields: dict[str, Any], inside: str, problems: list[_Problem]
+) -> _Row:
+  """Returns what a line says; what it says wrongly becomes a problem."""
   get: Any = fields.get  # Of what JSON has, any type.
   path, label, split = map(get, _COLUMNS)
   if type(label) is int:  # No bool.
     label = str(label)
-  for name, value in {'path': path, 'label': label}.items():
+  texts = {'path': path, 'label': label}
+  for name, value in texts.items():
     if not isinstance(value, str) or not value.strip() or not _is_text(value):
-      return None, f'{name} is {reprlib.repr(value)}, expected a text'
-  split = '' if split is None else split
-  known = str(split).strip().lower()
+      problem = f'{name} is {reprlib.repr(value)}, expected a text'
+      problems.append((line, problem))
+      texts[name] = ''
+  known = '' if split is None else str(split).strip().lower()
   if known and known not in splits.NAMES:
-    return (
-      None,
-      f'split is {reprlib.repr(split)}, expected {" or ".join(splits.NAMES)}',
+    expected = ' or '.join(splits.NAMES)
+    problems.append(
+      (line, f'split is {reprlib.repr(split)}, expected {expected}')
     )
   return _Row(
     line,
-    _relative(path, inside),
-    splits.canonical(label.strip()),
-    splits.NAMES.get(known, ''),
-  ), ''
+    texts['path'] and _relative(texts['path'], inside),
+    splits.canonical(texts['label'].strip()),
+    known and splits.NAMES.get(known, _UNKNOWN),
+  )
 
 
 def _is_text(value: str) -> bool:
@@ -223,47 +219,59 @@ def _repetition_problems(rows: list[_Row]) -> list[_Problem]:
   first: dict[str, _Row] = {}
   problems = []
   for row in rows:
-    other = first.setdefault(row.path, row)
-    if (other.label, other.split) != (row.label, row.split):
-      problems.append(
-        (
-          row.line,
-          f'{decode.shown(row.path)} is in line {other.line} too, with another '
-          f'{"label" if other.label != row.label else "split"}',
-        )
-      )
+    other = first.setdefault(row.path, row) if row.path else row
+    if (other.label, other.split) == (row.label, row.split):
+      continue
+    labels, both = {other.label, row.label}, {other.split, row.split}
+    # What is missing or wrong is told of its own line.
+    differ = ['label'] if len(labels) > 1 and '' not in labels else []
+    if len(both) > 1 and not both & {'', _UNKNOWN}:
+      differ.append('split')
+    if differ:
+      text = f'is in line {other.line} too, with another {" and ".join(differ)}'
+      problems.append((row.line, f'{decode.shown(row.path)} {text}'))
   return problems
 
 
-def _problem_text(shown: str, problems: list[_Problem]) -> str:
-  lines = [f'  line {line}: {text}' for line, text in sorted(problems)]
-  if len(lines) > _MAX_TOLD:
-    lines[_MAX_TOLD:] = [f'  and {len(lines) - _MAX_TOLD:,} more']
-  count = f'{len(problems):,} line{"s"[: len(problems) != 1]}'
-  return f"{shown}: {count} can't be used. Correct:\n" + '\n'.join(lines)
-
-
-def _check_files(rows: list[_Row], path: str) -> None:
-  folder = os.path.dirname(path)
+def _check(
+  shown: str, rows: list[_Row], problems: list[_Problem], folder: str
+) -> None:
+  """Raises an error that has all problems, and the files that aren't there."""
+  named = [row for row in rows if row.path]
   missing = [
-    row for row in rows if not os.path.isfile(os.path.join(folder, row.path))
+    row for row in named if not os.path.isfile(os.path.join(folder, row.path))
   ]
-  if not missing:
-    return
-  lines = [
-    f'  line {row.line}: {decode.shown(row.path)}'
-    for row in missing[:_MAX_TOLD]
-  ]
-  if len(missing) > _MAX_TOLD:
-    lines.append(f'  and {len(missing) - _MAX_TOLD:,} more')
-  hint = ''
-  if '\\' in missing[0].path:
-    hint = ' Separate folders by /, not by \\.'
-  raise errors.DataNotFoundError(
-    f'{decode.shown(path)}: {len(missing):,} of {len(rows):,} files are not '
-    f'there. Paths are absolute, or relative to {folder or "."!r}.{hint}\n'
-    + '\n'.join(lines)
-  )
+  texts = []
+  if problems:
+    by_line: dict[int, list[str]] = {}
+    for line, text in sorted(problems, key=operator.itemgetter(0)):
+      by_line.setdefault(line, []).append(text)
+    count = f'{len(by_line):,} line{"s"[: len(by_line) != 1]}'
+    lines = [(line, '; '.join(found)) for line, found in by_line.items()]
+    texts.append(f"{count} can't be used. Correct:\n{_listing(lines)}")
+  if missing:
+    hint = ''
+    if '\\' in missing[0].path:
+      hint = ' Separate folders by /, not by \\.'
+    lines = [(row.line, decode.shown(row.path)) for row in missing]
+    texts.append(
+      f'{len(missing):,} of {len(named):,} files are not there. Paths are '
+      f'absolute, or relative to {folder or "."!r}.{hint}\n{_listing(lines)}'
+    )
+  if texts:
+    kind = errors.DataError if problems else errors.DataNotFoundError
+    raise kind(f'{shown}: ' + '\n'.join(texts))
+  if not rows:
+    raise errors.DataError(
+      f'{shown} lists no image. Expected a line for each, with path and label.'
+    )
+
+
+def _listing(problems: list[_Problem]) -> str:
+  lines = [f'  line {line}: {text}' for line, text in problems[:_MAX_TOLD]]
+  if len(problems) > _MAX_TOLD:
+    lines.append(f'  and {len(problems) - _MAX_TOLD:,} more')
+  return '\n'.join(lines)
 
 
 def _line_of_bad_byte(path: str) -> int:

@@ -7,26 +7,29 @@ s * batch + r, and everything random is drawn from (seed, position or epoch).
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from absl import logging
 
 from vit_jax import errors
-from vit_jax.data import decode, sources, workers
+from vit_jax.data import crops, reading, sources, workers
 
 # Steps that no run gets near, while positions still fit into 64 bits.
 _ENDLESS = 2**40
-# Keeps the uses of the seed apart: the order, the crops, and what stands in for
-# a bad image.
-_ORDER, _CROP, _SUBSTITUTE = 0, 1, 2
-# Bad images that may be skipped: one in so many, but one in any case.
-_ONE_BAD_IN = 1000
-_NUM_NAMED = 5
+# What `config.pp.augment` is where images are cropped by chance.
+_CROPS = ('crop_flip', 'crop')
+# Rows that a thread reads at once, at most: one by one, Grain takes as long to
+# hand them on as it takes to resize them.
+_MAX_CHUNK = 8
+# Positions whose random numbers are drawn at once.
+_BLOCK = 64
 
-Batches = grain.DatasetIterator[dict[str, np.ndarray]] | workers.Batches
+Batches = reading.Batches
+# Writes the image of a row into an array, appends what was bad to a list, and
+# returns the rest of the example.
+_ReadRow = Callable[[int, np.ndarray, list[reading.Bad]], dict[str, Any]]
 
 
 def train_batches(
@@ -40,7 +43,7 @@ def train_batches(
 
   Each epoch has every example once, in an order of its own. The batches of all
   processes together are the same for any `process_count`, and the same for any
-  `num_threads`.
+  `num_threads` and `num_workers`.
 
   Args:
     config: with the fields `seed`, `batch` (examples of all processes
@@ -48,7 +51,7 @@ def train_batches(
       (processes that decode instead of threads; 0 for none), `on_bad_image`
       ('fail', or 'skip' to take another in its place), `pp.train` (the split),
       `pp.crop`, `pp.area_range` and `pp.ratio_range` (see
-      `decode.random_resized_crop`), `pp.repeats` (how often an example is in a
+      `crops.random_resized_crop`), `pp.repeats` (how often an example is in a
       batch, 1 if it is missing); those of `sources.load_source` if `source` is
       None.
     start_step: how many steps were done before.
@@ -60,7 +63,8 @@ def train_batches(
     An iterator with `close()`, of {'image': uint8 [local_batch, height, width,
     3], 'label': int32 [local_batch]}. Images kept in memory come as they are;
     others are resized to `pp.crop` square here, where they are decoded, and
-    randomly cropped before that if `pp.augment` is 'crop_flip' (the default).
+    randomly cropped before that if `pp.augment` is 'crop_flip' (the default)
+    or 'crop'.
     Reading it raises DataError for a broken record, unless those are skipped
     and no more than one in a thousand, and for a process that has died.
 
@@ -85,23 +89,35 @@ def train_batches(
       indices = order(places // repeats)
       return {'image': images[indices], 'label': labels[indices]}
 
-    return _batch_iterator(read_batch, start_step, _ENDLESS, config)
+    batches = _batch_iterator(read_batch, start_step, _ENDLESS, config)
+    return Batches(batches, source)
 
-  reader = _Reader(source, config)
+  reader = reading.Reader(source, config)
+  # Looked up once: a ConfigDict takes microseconds for each.
+  pp, seed = config.pp, reading.as_entropy(config.seed)
+  size, area_range, ratio_range = pp.crop, pp.area_range, pp.ratio_range
+  is_cropped = pp.get('augment', 'crop_flip') in _CROPS
 
-  def read_row(row: int):
+  def read_row(row: int, out: np.ndarray, bad: list[reading.Bad]):
     place = position(*divmod(row, local_batch))
-    image, label = reader.read_or_substitute(order(place // repeats), place)
-    if config.pp.get('augment', 'crop_flip') != 'crop_flip':
-      image = decode.resize_squash(image, config.pp.crop)
-      return {'image': image, 'label': label}
-    rng = np.random.default_rng([_as_entropy(config.seed), _CROP, place])
-    image = decode.random_resized_crop(
-      rng, image, config.pp.crop, config.pp.area_range, config.pp.ratio_range
-    )
-    return {'image': image, 'label': label}
+    index = order(place // repeats)
+    image, label = reader.read_or_substitute(index, place, bad)
+    if is_cropped:
+      rng = _crop_rng(seed, place)
+      crops.random_resized_crop(rng, image, size, area_range, ratio_range, out)
+    else:
+      crops.resize_squash(image, size, out)
+    return {'label': label}
 
-  return _row_iterator(read_row, start_step, _ENDLESS, local_batch, config)
+  if num_workers := config.get('num_workers', 0):
+    read = functools.partial(_read_chunk, read_row, local_batch, size)
+    steps = grain.MapDataset.range(_ENDLESS)[start_step:]
+    batches = workers.Batches(steps.map(read), num_workers)
+  else:
+    batches = _row_iterator(
+      read_row, start_step, _ENDLESS, local_batch, size, config.num_threads
+    )
+  return Batches(batches, source)
 
 
 def check_trainable(source: sources.Source) -> None:
@@ -125,9 +141,13 @@ def eval_batches(
   The last batch is filled up with zeros that `mask` excludes, so that all
   batches have one shape and all processes the same number of them.
 
+  Threads read, never processes: those would take seconds to start for each
+  evaluation, or the memory of a second pool.
+
   Args:
     config: with the fields `batch_eval` (examples of all processes together),
-      `num_threads`, `num_workers`, `on_bad_image` and `pp.crop`.
+      `num_threads` (if it is 0, `num_workers` threads read), `on_bad_image` and
+      `pp.crop`.
     source: what to read.
     process_index: which part of each batch to read, in [0, process_count).
     process_count: number of parts.
@@ -157,24 +177,28 @@ def eval_batches(
       image[~mask] = label[~mask] = 0
       return {'image': image, 'label': label, 'mask': mask}
 
-    return _batch_iterator(read_batch, 0, num_batches, config)
+    batches = _batch_iterator(read_batch, 0, num_batches, config)
+    return Batches(batches, source)
 
-  blank = np.zeros((config.pp.crop, config.pp.crop, 3), np.uint8)
-  no_label = np.int32(0)
+  size, no_label = config.pp.crop, np.int32(0)
   if source.max_labels:
     no_label = np.zeros(source.max_labels, np.int32)
-  reader = _Reader(source, config)
+  reader = reading.Reader(source, config)
 
-  def read_row(row: int):
+  def read_row(row: int, out: np.ndarray, bad: list[reading.Bad]):
     index = position(*divmod(row, local_batch))
-    example = reader.read(index) if index < len(source) else None
+    example = reader.read(index, bad) if index < len(source) else None
     if example is None:
-      return {'image': blank, 'label': no_label, 'mask': np.False_}
-    image, label = example
-    image = decode.resize_squash(image, config.pp.crop)
-    return {'image': image, 'label': label, 'mask': np.True_}
+      out[:] = 0
+      return {'label': no_label, 'mask': False}
+    crops.resize_squash(example[0], size, out)
+    return {'label': example[1], 'mask': True}
 
-  return _row_iterator(read_row, 0, num_batches, local_batch, config)
+  num_threads = config.num_threads or config.get('num_workers', 0)
+  batches = _row_iterator(
+    read_row, 0, num_batches, local_batch, size, num_threads
+  )
+  return Batches(batches, source)
 
 
 class _Order:
@@ -186,7 +210,7 @@ class _Order:
 
   def __init__(self, num_examples: int, seed: int):
     self._num_examples = num_examples
-    self._seed = _as_entropy(seed)
+    self._seed = reading.as_entropy(seed)
     self._drawn: dict[int, np.ndarray] = {}
 
   def __getstate__(self):
@@ -195,7 +219,7 @@ class _Order:
   def _permutation(self, epoch: int) -> np.ndarray:
     drawn = self._drawn.get(epoch)
     if drawn is None:
-      rng = np.random.default_rng([self._seed, _ORDER, epoch])
+      rng = np.random.default_rng([self._seed, reading.ORDER, epoch])
       drawn = rng.permutation(self._num_examples)
       # Two, as the threads and one batch may be on both sides of an epoch's
       # end. In one statement, as threads share it.
@@ -204,9 +228,10 @@ class _Order:
 
   def __call__(self, positions):
     """Returns the index for a position, or an array of them for an array."""
+    if isinstance(positions, int):
+      epoch, offset = divmod(positions, self._num_examples)
+      return int(self._permutation(epoch)[offset])
     epochs, offsets = np.divmod(positions, self._num_examples)
-    if np.ndim(positions) == 0:
-      return int(self._permutation(int(epochs))[offsets])
     indices = np.empty_like(offsets)
     for epoch in np.unique(epochs):
       here = epochs == epoch
@@ -219,60 +244,27 @@ def _position(batch, local_batch, process_index, step, row):
   return step * batch + process_index * local_batch + row
 
 
-class _Reader:
-  """Reads and decodes examples, and skips bad ones where that is asked for."""
+@functools.lru_cache(maxsize=64)  # The threads are on few blocks at a time.
+def _drawn(seed: int, block: int) -> list[list[float]]:
+  """Returns the random numbers of `_BLOCK` positions."""
+  rng = np.random.default_rng([seed, reading.CROP, block])
+  return rng.random((_BLOCK, crops.MAX_DRAWS)).tolist()
 
-  def __init__(self, source: sources.Source, config: Any):
-    self._source = source
-    self._skips = config.get('on_bad_image', 'fail') == 'skip'
-    self._seed = _as_entropy(config.get('seed', 0))
-    self._bad: dict[int, str] = {}  # What is wrong, by index.
 
-  def read(self, index: int) -> tuple[np.ndarray, Any] | None:
-    """Returns uint8 [height, width, 3] of any size and its int32 label.
+class _Drawn:
+  """Gives numbers that are drawn already."""
 
-    None stands for a bad image that is skipped.
+  def __init__(self, numbers: Sequence[float]):
+    self.random: Callable[[], float] = iter(numbers).__next__
 
-    Raises:
-      DataError: a bad image, or too many of those that are skipped.
-    """
-    try:
-      image, label = self._source.read(index)
-      if isinstance(image, bytes):
-        image = decode.decode(image, self._source.describe(index))
-    except errors.DataError as error:
-      if not self._skips:
-        raise
-      self._note(index, error)
-      return None
-    return image, np.int32(label)
 
-  def read_or_substitute(
-    self, index: int, place: int
-  ) -> tuple[np.ndarray, Any]:
-    """Returns an example; for a bad one another, which `place` decides on."""
-    example = self.read(index)
-    if example is None:
-      rng = np.random.default_rng([self._seed, _SUBSTITUTE, place])
-      while example is None:  # Too many bad ones raise.
-        example = self.read(int(rng.integers(len(self._source))))
-    return example
+def _crop_rng(seed: int, place: int) -> crops.Rng:
+  """Returns what is random in a crop, a function of the arguments alone.
 
-  def _note(self, index: int, error: errors.DataError) -> None:
-    if index in self._bad:
-      return
-    self._bad[index] = str(error)
-    count, total = len(self._bad), len(self._source)
-    if count > max(1, total // _ONE_BAD_IN):
-      named = '\n'.join(
-        f'  {text}' for text in [*self._bad.values()][:_NUM_NAMED]
-      )
-      raise errors.DataError(
-        f'{count} of the {total:,} images of {self._source.name!r} '
-        f'{self._source.split} are bad, more than one in {_ONE_BAD_IN:,}; the '
-        f'first are\n{named}\nMend or remove them.'
-      )
-    logging.warning('Skipped (%d of %d images): %s', count, total, error)
+  Seeding a generator of its own for each position would take 14 microseconds.
+  """
+  block, offset = divmod(place, _BLOCK)
+  return _Drawn(_drawn(seed, block)[offset])
 
 
 def _batch_iterator(
@@ -287,22 +279,47 @@ def _batch_iterator(
 
 
 def _row_iterator(
-  read_row: Callable[[int], Any],
+  read_row: _ReadRow,
   start: int,
   stop: int,
   local_batch: int,
-  config: Any,
-) -> Batches:
-  """Iterates over batches of `read_row(row)`, on threads or processes."""
-  rows = grain.MapDataset.range(stop * local_batch)[start * local_batch :]
-  if num_workers := config.get('num_workers', 0):
-    return workers.Batches(rows.map(read_row).batch(local_batch), num_workers)
+  size: int,
+  num_threads: int,
+) -> grain.DatasetIterator[Any]:
+  """Iterates over batches that threads read, a few rows at a time each."""
+  chunk = max(n for n in range(1, _MAX_CHUNK + 1) if local_batch % n == 0)
+  per_batch = local_batch // chunk
+  read = functools.partial(_read_chunk, read_row, chunk, size)
+  chunks = grain.MapDataset.range(stop * per_batch)[start * per_batch :]
   options = grain.ReadOptions(
-    num_threads=config.num_threads,
-    prefetch_buffer_size=max(2 * local_batch, config.num_threads),
+    num_threads=num_threads,
+    prefetch_buffer_size=max(2 * per_batch, num_threads),
   )
-  dataset = rows.map(read_row).to_iter_dataset(options)
-  return iter(dataset.batch(local_batch, drop_remainder=True))
+  dataset = chunks.map(read).to_iter_dataset(options)
+  return iter(dataset.batch(per_batch, drop_remainder=True, batch_fn=_join))
+
+
+def _read_chunk(
+  read_row: _ReadRow, num_rows: int, size: int, number: int
+) -> dict[str, Any]:
+  """Returns rows from `number * num_rows` on, and what was bad among them."""
+  images = np.empty((num_rows, size, size, 3), np.uint8)
+  bad: list[reading.Bad] = []
+  rows = [
+    read_row(number * num_rows + i, image, bad)
+    for i, image in enumerate(images)
+  ]
+  others = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+  return {'image': images, **others, 'bad': tuple(bad)}
+
+
+def _join(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  return {
+    key: sum((chunk[key] for chunk in chunks), ())
+    if key == 'bad'
+    else np.concatenate([chunk[key] for chunk in chunks])
+    for key in chunks[0]
+  }
 
 
 def _local_batch(field: str, batch: int, process_count: int) -> int:
@@ -314,7 +331,3 @@ def _local_batch(field: str, batch: int, process_count: int) -> int:
       f'{below + process_count}.'
     )
   return batch // process_count
-
-
-def _as_entropy(seed: int) -> int:
-  return seed % 2**64  # A negative seed is as good as any, but not to numpy.

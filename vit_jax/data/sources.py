@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import errors
-from vit_jax.data import builders, decode
+from vit_jax.data import builders, decode, examples, paths
 from vit_jax.data import labels as derived
 
 # Images of one size up to this side are decoded once and kept in memory, as
@@ -36,6 +38,8 @@ class Source:
     max_labels: where an image may have several labels, or none, how many there
       is room for; those that are not there are -1. None where each has one.
     gain: what the pixels of `records` are to be multiplied by.
+    fingerprint: what `make_fingerprint` makes of the examples, whose order is
+      the same where it is; '' for unknown.
   """
 
   name: str
@@ -47,6 +51,7 @@ class Source:
   paths: Sequence[str] | None = None
   max_labels: int | None = None
   gain: int = 1
+  fingerprint: str = ''
 
   def __len__(self) -> int:
     held = self.records if self.images is None else self.images
@@ -80,14 +85,35 @@ class Source:
     return image, label
 
 
+def make_fingerprint(num_examples: int, *contents: str | bytes) -> str:
+  """Returns a short text that differs where examples or their order do.
+
+  It is the number of examples, a hyphen and 16 hexadecimal digits: BLAKE2b (RFC
+  7693, digest of 8) of the contents, each after its length in 8 bytes, the
+  least significant first. Texts are taken as UTF-8.
+
+  Args:
+    num_examples: of the split.
+    *contents: what identifies the examples in their order.
+  """
+  digest = hashlib.blake2b(digest_size=8)
+  for content in contents:
+    if isinstance(content, str):  # Names of files need not be UTF-8.
+      content = content.encode('utf-8', 'surrogateescape')
+    digest.update(len(content).to_bytes(8, 'little'))
+    digest.update(content)
+  return f'{num_examples}-{digest.hexdigest()}'
+
+
 def load_source(config: Any, split: str) -> Source:
   """Opens one split of `config.dataset`, preparing it first where needed.
 
   `digits`, `digits/0_to_4`, `digits/5_to_9`, `cifar10` and `cifar100` are
   prepared on first use. Any other tfds data set must already be prepared, as
-  array_record, TFRecord or Parquet. One with 'real_label' for 'label', as
-  imagenet2012_real has it, has several labels an image. A path is a folder of
-  images or a manifest, see `folder.load_source`.
+  array_record, TFRecord or Parquet; `examples.find_fields` tells which of its
+  features are read. One with 'real_label' for 'label', as imagenet2012_real has
+  it, has several labels an image. A path is a folder of images or a manifest,
+  see `folder.load_source`.
 
   Args:
     config: with the fields `dataset` (a tfds name), `tfds_data_dir` (None for
@@ -104,53 +130,43 @@ def load_source(config: Any, split: str) -> Source:
   from vit_jax.data import folder  # Which imports this module.
 
   label = config.get('label', '')
-  if folder.is_path(config.dataset):
+  if paths.is_path(config.dataset):
     _check_no_label(config.dataset, label)
     return folder.load_source(config, split)
   _check_no_preset(config.dataset)
-  labelling = derived.find(label) if label else None
+  gain = derived.find(label).gain if label else 1
   builder = builders.open_builder(config)
-  features = _check_features(config.dataset, builder, label)
+  fields = examples.find_fields(config.dataset, builder, label)
   _check_split(config.dataset, split, builder)
-  has_several = not labelling and 'label' not in features
-  if labelling:
-    class_names = labelling.class_names
-  else:
-    key = 'real_label' if has_several else 'label'
-    classes = features[key].feature if has_several else features[key]
-    class_names = tuple(classes.names)
-  # Room for all: no image can have more, and a thousand numbers are little
-  # beside its pixels.
-  max_labels = len(class_names) if has_several else None
-  records = _Records(config.dataset, split, builder, max_labels, label)
-  height, width = features['image'].shape[:2]
+  records = _Records(config.dataset, split, builder, fields)
   source = Source(
     name=config.dataset,
     split=split,
-    class_names=class_names,
+    class_names=fields.class_names,
     records=records,
-    max_labels=max_labels,
-    gain=labelling.gain if labelling else 1,
+    max_labels=fields.max_labels,
+    gain=gain,
+    # tfds keeps the order of a version, in any format; reading all records
+    # would take longer than it is worth.
+    fingerprint=make_fingerprint(
+      len(records), builder.info.full_name, '\0'.join(fields.class_names)
+    ),
   )
-  small = height and width and max(height, width) <= _MAX_SIDE
-  if small and len(records) * height * width * 3 <= _MAX_BYTES:
-    return _in_memory(source, records, height, width)
-  return source
+  size = fields.size
+  if not size or max(size) > _MAX_SIDE:
+    return source
+  if len(records) * math.prod(size) * 3 > _MAX_BYTES:
+    return source
+  return _in_memory(source, records, *size)
 
 
 class _Records(Sequence):
   """(encoded image, label) of each record of a prepared tfds data set."""
 
   def __init__(
-    self,
-    dataset: str,
-    split: str,
-    builder: Any,
-    max_labels: int | None = None,
-    label: str = '',
+    self, dataset: str, split: str, builder: Any, fields: examples.Fields
   ):
-    self._max_labels = max_labels
-    self._label = label
+    self._fields = fields
     self._where = f'Data set {dataset!r} in {builder.data_dir}, {split}'
     with self._readable('the split'):
       self._records = _open_records(split, builder)
@@ -162,15 +178,13 @@ class _Records(Sequence):
     if not 0 <= index < len(self):
       raise IndexError(index)
     with self._readable(f'record {index}'):
-      return _parse(self._records[index], self._max_labels, self._label)
+      return examples.parse(self._records[index], self._fields)
 
   def read_range(self, start: int, stop: int) -> list[tuple[bytes, Any]]:
     """Returns records at half the cost of one at a time."""
     with self._readable(f'one of records {start} to {stop - 1}'):
       records = self._records.__getitems__(list(range(start, stop)))
-      return [
-        _parse(record, self._max_labels, self._label) for record in records
-      ]
+      return [examples.parse(record, self._fields) for record in records]
 
   @contextlib.contextmanager
   def _readable(self, what: str) -> Iterator[None]:
@@ -203,39 +217,6 @@ def _open_records(split: str, builder: Any) -> Any:
   if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
     return tfrecord.TfRecords(file_instructions)
   return parquet.ParquetRecords(file_instructions)
-
-
-def _parse(
-  record: bytes, max_labels: int | None, label_name: str
-) -> tuple[bytes, Any]:
-  """Returns the encoded image and the label(s) of a serialised tf.Example.
-
-  What the features are called and hold is read by tfds (`_check_features`), the
-  record by protobuf: tfds's own parser would take five times as long, and
-  decode what there is of boxes and masks.
-  """
-  from tensorflow_datasets.proto import tf_example_pb2
-
-  features = tf_example_pb2.Example.FromString(record).features.feature
-  (image,) = features['image'].bytes_list.value
-  if label_name:
-    needs = derived.find(label_name).needs
-    needed = {key: _numbers(features[key]) for key in needs}
-    return image, derived.label_of(label_name, needed)
-  if max_labels is None:
-    (label,) = features['label'].int64_list.value
-    return image, label
-  found = sorted({*features['real_label'].int64_list.value})
-  if found and not 0 <= found[0] <= found[-1] < max_labels:
-    raise ValueError(f'found {found}, expected labels in [0, {max_labels})')
-  labels = np.full(max_labels, -1, np.int32)
-  labels[: len(found)] = found
-  return image, labels
-
-
-def _numbers(feature: Any) -> Sequence[float]:
-  kind = feature.WhichOneof('kind')  # None where there are no numbers.
-  return getattr(feature, kind).value if kind else ()
 
 
 def _in_memory(
@@ -283,53 +264,6 @@ def _check_no_preset(dataset: str):
       'data set. Name it where the model is named: '
       f'--config configs/vit.py:b16,{dataset}'
     )
-
-
-def _check_features(dataset: str, builder: Any, label_name: str = '') -> Any:
-  """Returns the features; DataError unless they are an image and its class.
-
-  Instead of 'label' there may be a sequence of classes, 'real_label', or what
-  the label of that name in `derived.LABELS` needs.
-  """
-  import tensorflow_datasets as tfds
-
-  features = builder.info.features
-  found = {}
-  if isinstance(features, tfds.features.FeaturesDict):
-    found = dict(features.items())
-  image: Any = found.get('image')
-  label: Any = found.get('label')
-  several: Any = found.get('real_label')
-  if label is None and isinstance(several, tfds.features.Sequence):
-    label = several.feature
-  has_label, wants = isinstance(label, tfds.features.ClassLabel), "'label'"
-  if label_name:
-    needs = derived.find(label_name).needs
-    has_label = all(_is_among(found, key) for key in needs)
-    wants = f'config.label={label_name!r}, which is made of {", ".join(needs)}'
-  if (
-    isinstance(image, tfds.features.Image)
-    and len(image.shape) == 3
-    and image.np_dtype == np.uint8
-    and has_label
-  ):
-    return features
-  listing = '\n'.join(f'  {key}: {value}' for key, value in found.items())
-  raise errors.DataError(
-    f"Data set {dataset!r} in {builder.data_dir} has no 8-bit feature 'image' "
-    f'with a class in {wants}. Its features are:\n{listing or features}\n'
-    'Choose a data set for classification'
-    + (', or pass --config.label=' if label_name else '.')
-  )
-
-
-def _is_among(features: dict[str, Any], key: str) -> bool:
-  """Tells whether there is a feature, 'objects/type' being of each object."""
-  outer, _, inner = key.partition('/')
-  found = features.get(outer)
-  return found is not None and (
-    not inner or inner in getattr(found, 'feature', ())
-  )
 
 
 def _check_split(dataset: str, split: str, builder: Any):

@@ -125,16 +125,6 @@ def to_text(parts: Iterable[Part]) -> str:
   return '+'.join(map(str, parts))
 
 
-def overlap(parts: Iterable[Part], others: Collection[Part]) -> bool:
-  """Tells whether an image can be in both."""
-  return any(
-    part.base == other.base
-    and max(part.start, other.start) < min(part.stop, other.stop)
-    for part in parts
-    for other in others
-  )
-
-
 def _parse(split: str, where: str) -> list[Part]:
   parts = []
   for text in split.split('+'):

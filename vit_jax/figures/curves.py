@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,11 +16,15 @@ from matplotlib.ticker import (
 from vit_jax.figures import canvas
 
 Series = tuple[np.ndarray, np.ndarray]
+Looks = dict[str, dict[str, Any]]
 
 # Wong 2011 (Nature Methods 8, 441): told apart by all kinds of colour vision.
 _TRAIN_COLOR = '#0072B2'
-_SET_COLORS = ('#D55E00', '#009E73', '#CC79A7', '#E69F00')
-_SET_MARKERS = 'osD^'
+# Of the set 'test', and of the others in turn: five markers for four colours,
+# so that twenty sets differ in one or the other.
+_TEST_LOOK = {'color': '#D55E00', 'marker': 'o'}
+_COLORS = ('#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_MARKERS = 'sD^vP'
 # Shorter training curves are drawn as they are.
 _MIN_STEPS_TO_SMOOTH = 30
 # From this ratio of largest to smallest loss on, equal ratios get equal space.
@@ -50,6 +55,7 @@ def plot_curves(
     )
     if any(_kind(name) == kind for name in metrics)
   ]
+  looks = _looks(metrics)
   heights = [height for _, _, height in panels] or [3]
   figure = canvas.new(7, sum(heights) * 0.85 + 0.8, 'constrained')
   grid = figure.subplots(
@@ -59,7 +65,7 @@ def plot_curves(
   for ax in axes:
     _style(ax)
   for ax, (draw, kind, _) in zip(axes, panels, strict=False):
-    draw(ax, {k: v for k, v in metrics.items() if _kind(k) == kind})
+    draw(ax, {k: v for k, v in metrics.items() if _kind(k) == kind}, looks)
   if not panels:
     axes[0].text(
       0.5,
@@ -102,8 +108,26 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     return np.where(finite, total / count, np.nan)
 
 
-def _draw_loss(ax: Axes, curves: Mapping[str, Series]) -> None:
-  _draw_sets(ax, curves)
+def _looks(metrics: Mapping[str, Series]) -> Looks:
+  """Returns the colour and marker of each evaluated set, 'test' first.
+
+  They are the same in all panels and of all runs with these sets, whichever
+  was logged first and whichever metrics it has.
+  """
+  sets = {
+    _set(name) for name in metrics if _kind(name) in ('loss', 'accuracy')
+  } - {'train', 'test'}
+  looks = {'test': _TEST_LOOK}
+  for i, name in enumerate(sorted(sets)):
+    looks[name] = {
+      'color': _COLORS[i % len(_COLORS)],
+      'marker': _MARKERS[i % len(_MARKERS)],
+    }
+  return looks
+
+
+def _draw_loss(ax: Axes, curves: Mapping[str, Series], looks: Looks) -> None:
+  _draw_sets(ax, curves, looks)
   ax.set_ylabel('loss', color=canvas.INK)
   values = np.concatenate([values for _, values in curves.values()])
   values = values[np.isfinite(values)]
@@ -115,14 +139,19 @@ def _draw_loss(ax: Axes, curves: Mapping[str, Series]) -> None:
   _legend(ax)
 
 
-def _draw_accuracy(ax: Axes, curves: Mapping[str, Series]) -> None:
-  _draw_sets(ax, curves, mark_highest=True)
+def _draw_accuracy(
+  ax: Axes, curves: Mapping[str, Series], looks: Looks
+) -> None:
+  _draw_sets(ax, curves, looks, mark_highest=True)
   ax.set_ylabel('accuracy', color=canvas.INK)
   ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
   _legend(ax)
 
 
-def _draw_learning_rate(ax: Axes, curves: Mapping[str, Series]) -> None:
+def _draw_learning_rate(
+  ax: Axes, curves: Mapping[str, Series], looks: Looks
+) -> None:
+  del looks  # It is of no set.
   for steps, values in curves.values():
     ax.plot(steps, values, color=canvas.INK, linewidth=1.4)
   ax.set_ylabel('learning rate', color=canvas.INK)
@@ -131,38 +160,30 @@ def _draw_learning_rate(ax: Axes, curves: Mapping[str, Series]) -> None:
 
 
 def _draw_sets(
-  ax: Axes, curves: Mapping[str, Series], mark_highest: bool = False
+  ax: Axes,
+  curves: Mapping[str, Series],
+  looks: Looks,
+  mark_highest: bool = False,
 ) -> None:
   """Draws the training curve first and each evaluated set over it."""
-  for name in curves:
-    if name.startswith('train/'):
-      _draw_train(ax, *curves[name])
-  sets = [name for name in curves if not name.startswith('train/')]
-  for i, name in enumerate(sets):
-    steps, values = curves[name]
-    color = _SET_COLORS[i % len(_SET_COLORS)]
-    marker = _SET_MARKERS[i % len(_SET_MARKERS)]
-    label = name.rpartition('/')[0]
+  by_set = {_set(name): series for name, series in curves.items()}
+  if 'train' in by_set:
+    _draw_train(ax, *by_set['train'])
+  for label, look in looks.items():
+    if label not in by_set:  # Some have an accuracy alone.
+      continue
+    steps, values = by_set[label]
     if mark_highest and np.isfinite(values).any():
       best = int(np.nanargmax(values))
       label += f', best {values[best]:.1%} at step {steps[best]:,}'
       ax.plot(
         steps[best],
         values[best],
-        color=color,
-        marker=marker,
         markersize=10,
         markerfacecolor='none',
+        **look,
       )
-    ax.plot(
-      steps,
-      values,
-      color=color,
-      marker=marker,
-      markersize=4,
-      linewidth=1.4,
-      label=label,
-    )
+    ax.plot(steps, values, markersize=4, linewidth=1.4, label=label, **look)
 
 
 def _draw_train(ax: Axes, steps: np.ndarray, values: np.ndarray) -> None:
@@ -173,6 +194,10 @@ def _draw_train(ax: Axes, steps: np.ndarray, values: np.ndarray) -> None:
     return
   ax.plot(steps, values, color=_TRAIN_COLOR, linewidth=0.8, alpha=0.3)
   ax.plot(steps, smooth(values, max(5, len(values) // 40)), **line)
+
+
+def _set(name: str) -> str:
+  return name.rpartition('/')[0]
 
 
 def _kind(name: str) -> str:

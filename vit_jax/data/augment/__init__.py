@@ -38,12 +38,14 @@ from vit_jax.data.augment.presets import (
   mixup_alpha,
 )
 from vit_jax.data.augment.transforms import (
+  AUGMENTS,
   eval_transform,
   normalize,
   train_transform,
 )
 
 __all__ = [
+  'AUGMENTS',
   'OPERATIONS',
   'PAD_MODES',
   'PRESETS',

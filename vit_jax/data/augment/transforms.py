@@ -21,6 +21,9 @@ from vit_jax.data.augment.geometry import (
 from vit_jax.data.augment.policies import rand_augment, trivial_augment
 from vit_jax.data.augment.presets import find_preset
 
+# What `config.pp.augment` may be.
+AUGMENTS = ('crop_flip', 'crop', 'affine', 'shift_flip', 'none')
+
 Transform = Callable[[Key[Array, ' batch'], jax.Array], jax.Array]
 
 
@@ -39,9 +42,9 @@ def train_transform(pp: Any, *, cropped: bool) -> Transform:
   each; those that are missing do nothing.
 
   Args:
-    pp: `config.pp` with `crop` and `augment`: 'crop_flip' (also `area_range`,
-      `ratio_range`), 'affine' (also `affine`), 'shift_flip' (also `shift`) or
-      'none'.
+    pp: `config.pp` with `crop` and `augment`: 'crop_flip' or 'crop' (also
+      `area_range`, `ratio_range`), 'affine' (also `affine`), 'shift_flip' (also
+      `shift`) or 'none'.
     cropped: whether the host has cropped and resized the images already, as it
       does where their sizes vary.
 
@@ -75,13 +78,16 @@ def train_transform(pp: Any, *, cropped: bool) -> Transform:
 def _geometry(pp: Any, cropped: bool) -> Callable:
   """Returns what moves pixels: (key, image) -> [crop, crop, 3] in [0, 255]."""
 
+  def crop(key, image):
+    if cropped:
+      return image
+    return random_resized_crop(
+      key, image, pp.crop, tuple(pp.area_range), tuple(pp.ratio_range)
+    )
+
   def crop_flip(key, image):
     crop_key, flip_key = jax.random.split(key)
-    if not cropped:
-      image = random_resized_crop(
-        crop_key, image, pp.crop, tuple(pp.area_range), tuple(pp.ratio_range)
-      )
-    return random_flip(flip_key, image)
+    return random_flip(flip_key, crop(crop_key, image))
 
   def affine(key, image):
     return random_affine(key, image, pp.crop, **pp.affine)
@@ -97,6 +103,7 @@ def _geometry(pp: Any, cropped: bool) -> Callable:
 
   choices = {
     'crop_flip': crop_flip,
+    'crop': crop,
     'affine': affine,
     'shift_flip': shift_flip,
     'none': none,
