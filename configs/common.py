@@ -1,5 +1,8 @@
 """The fields of a training config, their defaults, and presets by data set."""
 
+from collections.abc import Callable
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -108,9 +111,28 @@ def get_config() -> ConfigDict:
   config.cutmix_alpha = 0.0
   # Micro-batches of a step, to save memory; it divides the batch.
   config.accum_steps = 8
-  # Of the computation: 'float32' or 'bfloat16'. Parameters, loss and updates
-  # are float32.
+  # How many devices each axis has; -1 is all that are left. Batches are split
+  # over data and fsdp, parameters and momentum over fsdp (to save memory) and
+  # tensor (heads and MLP width, to save work too).
+  config.mesh = ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})
+  # Of the computation: 'float32', 'bfloat16' or, for GPUs that lack that,
+  # 'float16', with a loss scale that adapts. Parameters, loss and updates are
+  # float32.
   config.dtype = 'float32'
+  # How attention is computed: 'plain', 'fused' without ever holding the
+  # weights, or 'auto', fused where cuDNN has a kernel (16-bit dtypes on GPUs).
+  config.attention = 'auto'
+  # What the backward pass computes again to save memory: 'none', 'dots' for all
+  # but products with weights, or 'full' for all of a block.
+  config.remat = 'none'
+  # Whether one block is compiled for all, so that deep models start sooner. The
+  # outcome is the same up to rounding, and so are the files.
+  config.scan_layers = False
+  # Where a loss or gradient is NaN or infinite: 'stop', or 'skip' to leave that
+  # update out and stop once more than max_skipped have been, over the whole
+  # run. Overflows that a float16 loss scale takes care of are no such case.
+  config.on_nonfinite = 'stop'
+  config.max_skipped = 10
   config.seed = 0
 
   # Every so many steps. A checkpoint is also written at the end; with
@@ -118,6 +140,9 @@ def get_config() -> ConfigDict:
   config.progress_every = 10
   config.eval_every = 100
   config.checkpoint_every = 1_000
+  # Steps to trace for XProf or TensorBoard, into WORKDIR/profile: 'FIRST:LAST',
+  # or how many once the first two are done; '' for none.
+  config.profile = ''
   # How many of the newest checkpoints to keep.
   config.keep_checkpoints = 2
   # 'test/accuracy', 'test/loss' (lower is better) or 'test/top5', or those of
@@ -132,6 +157,23 @@ def get_config() -> ConfigDict:
 
 
 DATASETS = datasets.DATASETS
+
+
+def call_all(*calls: Callable[[], Any]) -> list[Any]:
+  """Returns what each call returns.
+
+  Raises:
+    ConfigError: what any of them raised, all of it, a line each.
+  """
+  results, problems = [], []
+  for call in calls:
+    try:
+      results.append(call())
+    except errors.ConfigError as error:
+      problems.append(str(error))
+  if problems:
+    raise errors.ConfigError('\n'.join(problems))
+  return results
 
 
 def with_dataset(config: ConfigDict, dataset: str) -> ConfigDict:

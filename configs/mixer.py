@@ -46,11 +46,12 @@ def get_config(model_dataset: str = '') -> ConfigDict:
       f'Data sets: {", ".join(common.DATASETS)}, or the path of a folder of '
       'images.'
     )
-  name = _MODELS.get(model, model)
-  if name not in _MODELS.values():
-    valid = [*_MODELS, *_MODELS.values()]
-    raise errors.ConfigError(errors.unknown_name('Mixer', model, valid))
   config = common.get_config()
+  name, _ = common.call_all(
+    lambda: _name_in_full(model),
+    # To know that it is there: what it presets goes before the upstream.
+    lambda: common.with_dataset(common.get_config(), dataset),
+  )
   upstream = 'imagenet21k' if name in _IMAGENET21K else 'gsam'
   config.pretrained_dir = f'gs://mixer_models/{upstream}'
   config = common.with_dataset(config, dataset)
@@ -58,3 +59,11 @@ def get_config(model_dataset: str = '') -> ConfigDict:
   config.pp.crop = min(config.pp.crop, 224)
   config.model = variants.model_config(name)
   return config
+
+
+def _name_in_full(model: str) -> str:
+  name = _MODELS.get(model, model)
+  if name not in _MODELS.values():
+    valid = [*_MODELS, *_MODELS.values()]
+    raise errors.ConfigError(errors.unknown_name('Mixer', model, valid))
+  return name

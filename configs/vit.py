@@ -46,13 +46,20 @@ def get_config(model_dataset: str = '') -> ConfigDict:
       f'Data sets: {", ".join(common.DATASETS)}, or the path of a folder of '
       'images.'
     )
+  model_config, config = common.call_all(
+    lambda: _model_config(model),
+    lambda: common.with_dataset(common.get_config(), dataset),
+  )
+  config.model = model_config
+  if (model, dataset) == ('b16', 'cifar10'):
+    config.base_lr = 0.01
+  return config
+
+
+def _model_config(model: str) -> ConfigDict:
   if model.lower().startswith('mixer'):
     raise errors.ConfigError(
       f'{model} is a Mixer, which has a config of its own, such as '
       'configs/mixer.py:b16,cifar10.'
     )
-  config = common.with_dataset(common.get_config(), dataset)
-  config.model = variants.model_config(model)
-  if (model, dataset) == ('b16', 'cifar10'):
-    config.base_lr = 0.01
-  return config
+  return variants.model_config(model)

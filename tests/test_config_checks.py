@@ -11,6 +11,8 @@ from flax import traverse_util
 
 from configs import common, vit
 from vit_jax import config_checks, errors
+from vit_jax.config_checks import fields
+from vit_jax.models import variants
 
 
 @pytest.fixture
@@ -29,8 +31,11 @@ def problems_of(config, num_devices=1) -> list[str]:
 
 
 def set_fields(config, **fields):
-  with config.unlocked(), config.ignore_type():
-    config.update_from_flattened_dict(fields)
+  for name, value in fields.items():
+    *parents, leaf = name.split('.')
+    node = functools.reduce(operator.getitem, parents, config)
+    with node.unlocked(), node.ignore_type():
+      node[leaf] = value
 
 
 def flat_fields(config) -> dict:
@@ -82,10 +87,10 @@ def test_all_problems_are_listed_at_once(config):
   assert [re.split('[ =]', problem)[0] for problem in problems] == [
     'config.batch',
     'config.batch_eval',
+    'config.pp.crop',
     'config.total_steps',
     'config.base_lr',
     'config.label_smoothing',
-    'config.pp.crop',
     'Unknown',
   ]
   assert problems[0] == (
@@ -186,7 +191,7 @@ def test_sizes_that_are_said_to_work_do(config, num_devices, accum_steps):
     ('pp.area_range', (0.5,), 'two numbers'),
     ('pp.ratio_range', (2.0, 0.5), 'two numbers'),
     ('pp.affine.scale', 1.0, 'should be in [0, 1)'),
-    ('dtype', 'float16', 'Valid: bfloat16, float32.'),
+    ('dtype', 'float64', 'Valid: bfloat16, float16, float32.'),
     ('dtype', 'bfloat', "Did you mean 'bfloat16'?"),
     ('export', 'first', 'Valid: best, last.'),
     ('pp.augment', 'crops', "Did you mean 'crop'? Valid: affine, crop, cr"),
@@ -205,6 +210,44 @@ def test_field_that_can_not_work_is_named(config, field, value, expected):
   (problem,) = problems_of(config)
   assert f'config.{field}' in problem
   assert expected in problem
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    for name, kind in fields.FIELDS.items()
+    # Any number of 64 bits is a seed.
+    if kind in (int, float, tuple) and name != 'seed'
+  ],
+)
+def test_every_number_has_a_range(config, name):
+  value = {int: -(10**6), float: -1e6, tuple: (-2.0, -1.0)}[fields.FIELDS[name]]
+  set_fields(config, **{name: value})
+  (problem,) = problems_of(config)
+  assert problem.startswith(f'config.{name}=')
+  assert ' should ' in problem
+
+
+@pytest.mark.parametrize(
+  ('model', 'name'),
+  [
+    (model, name)
+    for model in ('b16', 'r50_b16', 'mixer_b16')
+    for name, value in fields.leaves(variants.model_config(model))
+    # A bias may be any number.
+    if not isinstance(value, str) and name != 'head_bias_init'
+  ],
+)
+def test_every_number_of_a_model_has_a_range(config, model, name):
+  config.model = variants.model_config(model)
+  config.pp.crop = 32
+  old = functools.reduce(operator.getitem, name.split('.'), config.model)
+  value = (-32, -32) if isinstance(old, tuple) else type(old or 0)(-32)
+  set_fields(config, **{f'model.{name}': value})
+  (problem,) = problems_of(config)
+  assert problem.startswith('config.model: ')
+  assert f'{name.split(".")[-1]} {value}' in problem
 
 
 @pytest.mark.parametrize(
@@ -255,3 +298,103 @@ def test_top5_needs_more_than_five_classes(config):
     config_checks.check_classes(config, 5)
   config.best_metric = 'test/accuracy'
   config_checks.check_classes(config, 2)
+
+
+def test_types_are_those_of_the_defaults():
+  found = flat_fields(common.get_config())
+  assert found.keys() == fields.FIELDS.keys()
+  for name, value in found.items():
+    if value is not None:
+      assert fields._is_of(fields.FIELDS[name], value), name
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'expected'),
+  [
+    ('batch', '512', "='512' is of type str, expected int."),
+    ('batch', 64.0, '=64.0 is of type float, expected int.'),
+    ('batch', True, 'type bool, expected int'),
+    ('base_lr', '0.1', 'type str, expected float'),
+    ('offline', 'no', 'type str, expected bool'),
+    ('dataset', 3, 'type int, expected str'),
+    ('pp.area_range', '0.5', 'expected a tuple of numbers'),
+    ('pp.crop', '384', 'type str, expected int'),
+    ('model', 'b16', 'expected a model config'),
+    ('model.hidden_size', '768', 'type str, expected int'),
+    ('model.patches.size', 16, 'expected a tuple of numbers'),
+    ('model.transformer.dropout_rate', '0.1', 'type str, expected float'),
+  ],
+)
+def test_wrong_type_is_named(config, field, value, expected):
+  set_fields(config, **{field: value})
+  (problem,) = problems_of(config)
+  assert problem.startswith(f'config.{field}=')
+  assert expected in problem
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'expected'),
+  [
+    ('model.transformer.num_heads', 5, '64 is not a multiple of num_heads 5'),
+    ('model.transformer.num_heads', 0, 'num_heads 0 is not positive'),
+    ('model.transformer.dropout_rate', -0.1, '-0.1 is not in [0, 1)'),
+    ('model.classifier', 'tokn', "Did you mean 'token'?"),
+    ('model.patches.size', (17, 17), 'config.pp.crop=16 is too small for conf'),
+    ('model.patches.size', (4,), 'is not a positive (height, width)'),
+    ('model.hiden_size', 3, "Did you mean 'model.hidden_size'?"),
+    ('bse_lr', 0.1, "'config.bse_lr'. Did you mean 'config.base_lr'?"),
+    ('optimizer', 'adam', "Did you mean 'adamw'?"),
+    ('decay_type', 'cosin', "Did you mean 'cosine'?"),
+    ('pp.augment', 'crop_flop', "Did you mean 'crop_flip'?"),
+    ('pp.preset', 'mediun1', "Did you mean 'medium1'?"),
+    ('label', 'clevr_counts', "Did you mean 'clevr_count'?"),
+    ('profile', '5:3', "should be 'FIRST:LAST'"),
+    ('model.patches.size', (4.5, 4), '(4.5, 4) is not a positive (height, wid'),
+    ('model.hidden_size', None, 'config.model.hidden_size is not set.'),
+    ('model.transformer', 3, 'model.transformer is 3, expected one with the'),
+    ('mesh.data', 0, 'config.mesh.data=0 should be at least 1, or -1 for all'),
+    ('mesh.tensor', -2, 'config.mesh.tensor=-2 should be at least 1, or -1'),
+    ('mesh.fsdp', -1, 'config.mesh.fsdp=-1 is that of config.mesh.data.'),
+    ('mesh.data', '2', "config.mesh.data='2' is of type str, expected int."),
+    ('accum_steps', 7, '64 is not a multiple of 7 (1 devices x 7 config.accum'),
+    ('pp.train', 'trian', "pp.train: Data set 'digits': Unknown split 'trian'"),
+    ('pp.test', 'train[:9', "config.pp.test: split 'train[:9' is malformed"),
+    ('pp.test', 'train[a:9%]', "split 'train[a:9%]' is malformed"),
+    ('pp.test', 'train+', "split 'train+' is malformed"),
+    ('eval_sets', 'a=tset', 'config.eval_sets, a: Data set '),
+    ('eval_sets', 'a=cifar10:tset', "Data set 'cifar10': Unknown split"),
+    ('eval_sets', 'a=dtd:train[1:2:3]', "a: split 'train[1:2:3]' is malformed"),
+  ],
+)
+def test_model_and_names_are_checked(config, field, value, expected):
+  set_fields(config, **{field: value})
+  (problem,) = problems_of(config)
+  assert 'config.' in problem
+  assert expected in problem
+
+
+def test_mistakes_of_all_kinds_are_told_at_once(config):
+  del config.remat
+  set_fields(
+    config,
+    **{
+      'batch': '512',
+      'bse_lr': 0.1,
+      'eval_every': 0,
+      'optimizer': 'adam',
+      'mesh.tensor': 3,
+      'model.transformer.num_heads': 5,
+    },
+  )
+  text = '\n'.join(problems_of(config, 8))
+  for expected in (
+    "config.batch='512'",
+    'no config.remat',
+    "'config.bse_lr'",
+    'config.eval_every=0',
+    "'adam'",
+    'tensor=3 can not be made',
+    'num_heads 5',
+  ):
+    assert expected in text
+  assert len(text.splitlines()) == 7

@@ -44,6 +44,7 @@ def test_every_model_goes_with_every_data_set(short_name, dataset):
   if short_name.startswith('mixer_'):
     file, model, width = mixer, short_name[len('mixer_') :], 'hidden_dim'
   config = file.get_config(f'{model},{dataset}')
+  config.pp.crop = max(config.pp.crop, 32)  # Scans are small for some patches.
   config_checks.check_config(config, num_devices=8)
   module = vit_jax.create_model(config.model, 7, dtype=config.dtype)
   assert getattr(module, width) == config.model[width]
@@ -250,6 +251,13 @@ def test_configs_do_not_share_their_parts():
   ('get_config', 'argument', 'texts'),
   [
     (vit.get_config, 'b61,cifar10', ["'b61'", "Did you mean 'b16'?"]),
+    (
+      vit.get_config,
+      'b61,cifar',
+      ["mean 'b16'?", "\nUnknown data set 'cifar'"],
+    ),
+    (mixer.get_config, 'b61,cifar', ["mean 'b16'?", "\nUnknown data set 'ci"]),
+    (vit.get_config, 'mixer_b16,cifar', ['is a Mixer', '\nUnknown data set']),
     (vit.get_config, 'b16,cifar', ["'cifar'", "Did you mean 'cifar10'?"]),
     (vit.get_config, 'B16,cifar10', ["Did you mean 'b16'?"]),
     (vit.get_config, 'b16,caltech101', ["Did you mean 'vtab/caltech101'?"]),

@@ -160,6 +160,27 @@ def test_wrong_split_is_answered(data_dir, split, said):
 
 
 @pytest.mark.parametrize(
+  ('test', 'said'),
+  [
+    ('tset', ["split 'trian'", "Unknown split 'tset'. Valid: train, valid"]),
+    ('train[:0]', ["split 'trian'", "'train[:0]' has no examples"]),
+    ('train', ["split 'trian'"]),
+    ('trian', ["split 'trian'"]),
+  ],
+)
+def test_wrong_splits_are_told_together(data_dir, test, said):
+  config = _config(data_dir, 'pets')
+  config.pp = {'train': 'trian', 'test': test}
+  with pytest.raises(errors.ConfigError) as caught:
+    sources.load_source(config, 'trian')
+  lines = str(caught.value).splitlines()
+  assert len(lines) == len(said)
+  for line, expected in zip(lines, said, strict=True):
+    assert line.startswith("Data set 'pets': ")
+    assert expected in line
+
+
+@pytest.mark.parametrize(
   ('name', 'said'),
   [
     ('', 'config.dataset is empty'),

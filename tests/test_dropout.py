@@ -9,7 +9,7 @@ import parity
 import pytest
 from small_model import IMAGE_SIZE, make_model, output_of, random_params
 
-from vit_jax.models import vit
+from vit_jax.models import attention, encoder
 
 RATES = ('dropout_rate', 'attention_dropout_rate', 'drop_path_rate')
 
@@ -39,7 +39,7 @@ def test_training_without_rates_needs_no_key():
 
 
 def test_sown_weights_are_those_before_dropout():
-  block = vit.MultiHeadDotProductAttention(3, dropout_rate=0.5)
+  block = attention.MultiHeadDotProductAttention(3, dropout_rate=0.5)
   x = np.random.default_rng(0).normal(size=(2, 7, 15)).astype('f4')
 
   @jax.jit
@@ -58,7 +58,7 @@ def test_sown_weights_are_those_before_dropout():
 
 
 def test_drop_path_drops_whole_branches_and_keeps_the_expectation():
-  block = vit.EncoderBlock(num_heads=1, mlp_dim=3, drop_path_rate=0.25)
+  block = encoder.EncoderBlock(num_heads=1, mlp_dim=3, drop_path_rate=0.25)
   x = np.random.default_rng(0).normal(size=(512, 2, 5)).astype('f4')
   params = random_params(block, x.shape, train=False)
   apply = jax.jit(block.apply, static_argnames='train')

@@ -1,150 +1,124 @@
-"""What tells whether a run is continued on the examples that it began with."""
+"""Fingerprints: every change shows, and how arrays are laid out does not."""
 
-import hashlib
-import json
-import re
-import shutil
-import unicodedata
+import os
+import subprocess
+import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from image_folder import add, add_classes, load, make_config
 
-from vit_jax import errors
-from vit_jax.data import sources
-from vit_jax.workdir import Workdir
+from vit_jax.checkpoints.fingerprint import fingerprints
 
-pytestmark = pytest.mark.usefixtures('warned')
+KNOWN = 'float32[2, 3] a12f6f735d26dd92'
+DTYPES = ['bool', 'uint8', 'int32', 'float16', 'bfloat16', 'float32']
 
 
-@pytest.fixture
-def root(tmp_path):
-  for split in ('train', 'test'):
-    add_classes(tmp_path / 'pets' / split, ant=3, bee=2)
-  return tmp_path / 'pets'
+def print_of(array) -> str:
+  return fingerprints({'x': array})['x']
 
 
-def found(path, split='train', **fields) -> str:
-  return load(path, split, **fields).fingerprint
+def noise(shape, dtype, seed=0):
+  rng = np.random.default_rng(seed)
+  return (100 * rng.normal(size=shape)).astype(jnp.dtype(dtype))
 
 
-def test_fingerprint_is_the_described_one(root):
-  places = ('ant/0', 'ant/1', 'ant/2', 'bee/0', 'bee/1')
-  names = [f'train/{place}.png' for place in places]
-  content = b''
-  for part in (
-    '\0'.join(names).encode(),
-    np.array([0, 0, 0, 1, 1], '<i4').tobytes(),
-    b'ant\0bee',
-  ):
-    content += len(part).to_bytes(8, 'little') + part
-  expected = hashlib.blake2b(content, digest_size=8).hexdigest()
-  assert found(root) == f'5-{expected}'
+def test_paths_dtypes_and_shapes_are_readable():
+  tree = {'a': [np.zeros((2, 3), 'f4'), None], 'b': np.int32(3)}
+  found = fingerprints(tree)
+  assert [*found] == ['a/0', 'b']
+  assert found['a/0'].startswith('float32[2, 3] ')
+  assert found['b'].startswith('int32[] ')
+  assert all(len(text.split()[-1]) == 16 for text in found.values())
 
 
-def test_place_and_other_splits_do_not_matter(root, tmp_path):
-  before = found(root)
-  add(root / 'test' / 'bee' / 'new.png')
-  (root / 'train' / 'bee' / 'notes.txt').touch()
-  shutil.copytree(root, tmp_path / 'copy')
-  assert found(root) == found(tmp_path / 'copy') == before
-  assert found(root, 'test') != before
+def test_known_value_never_changes():
+  """Checkpoints that are there must be accepted by later versions."""
+  assert print_of(np.arange(6, dtype='f4').reshape(2, 3)) == KNOWN
 
 
-def test_any_change_of_names_labels_or_order_is_seen(root):
-  train = root / 'train'
-  seen = [found(root)]
-  add(train / 'bee' / 'new.png')
-  seen.append(found(root))
-  (train / 'ant' / '0.png').unlink()
-  seen.append(found(root))
-  (train / 'bee' / 'new.png').rename(train / 'bee' / 'newer.png')
-  seen.append(found(root))
-  (train / 'bee' / 'newer.png').rename(train / 'ant' / 'newer.png')
-  seen.append(found(root))
-  add(train / 'aphid' / '0.png')
-  seen.append(found(root))
-  counts = [each.partition('-')[0] for each in seen]
-  assert counts == ['5', '6', '5', '5', '5', '6']
-  assert len({*seen}) == len(seen)
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_every_single_bit_counts(dtype):
+  array = noise((3, 5), dtype)
+  size = 1 if dtype == 'bool' else 8 * array.dtype.itemsize
+  seen = {print_of(array)}
+  for bit in range(array.size * size):
+    raw = bytearray(array.tobytes())
+    byte, place = divmod(bit, size) if dtype == 'bool' else divmod(bit, 8)
+    raw[byte] ^= 1 << place
+    seen.add(print_of(np.frombuffer(raw, array.dtype).reshape(array.shape)))
+  assert len(seen) == array.size * size + 1
 
 
-def test_file_that_falls_into_the_other_share_changes_nothing(tmp_path):
-  add_classes(tmp_path, ant=17, bee=19)
-  before = found(tmp_path, 'train'), found(tmp_path, 'test')
-  add(tmp_path / 'ant' / 'new.png')
-  after = found(tmp_path, 'train'), found(tmp_path, 'test')
-  assert [a == b for a, b in zip(before, after, strict=True)].count(True) == 1
-
-
-def test_spelling_of_the_disk_does_not_matter(tmp_path):
-  prints = set()
-  for form in ('NFC', 'NFD'):
-    for name in ('Öl', 'ant'):
-      name = unicodedata.normalize(form, name)
-      add(tmp_path / form / 'train' / name / f'{name}.png')
-    prints.add(found(tmp_path / form))
-  assert len(prints) == 1
-
-
-def test_manifest_is_known_by_its_rows_in_order(tmp_path):
-  add_classes(tmp_path, ant=2, bee=2)
-  rows = ['ant/0.png,ant', 'bee/0.png,bee', 'ant/1.png,ant']
-  path = tmp_path / 'list.csv'
-
-  def write(rows):
-    path.write_text('\n'.join(['path,label', *rows]))
-    return found(path, 'train[:100%]')
-
-  first = write(rows)
-  assert first == write([f' ./{row}' for row in rows])  # The same, really.
-  others = [
-    write(rows[::-1]),
-    write(rows[:2]),
-    write([*rows, 'bee/1.png,bee']),
-    write([row.replace(',bee', ',wasp') for row in rows]),
-    write([rows[0].replace(',ant', ',bee'), *rows[1:]]),
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_swapped_elements_rows_and_dimensions_count(dtype):
+  array = np.zeros((7, 7), bool)
+  array[1, 2] = array[3, 5] = True
+  if dtype != 'bool':
+    array = noise((7, 7), dtype)
+  changed = [
+    array.T,
+    array[::-1],
+    array[:, ::-1],
+    np.roll(array, 1),
+    array.reshape(49),
+    array.reshape(1, 49),
   ]
-  assert len({first, *others}) == 6
+  found = {print_of(np.ascontiguousarray(x)) for x in [array, *changed]}
+  assert len(found) == 7
 
 
-def test_contents_do_not_run_into_each_other():
-  one = sources.make_fingerprint(7, 'pets/2.3.1', 'cat')
-  assert re.fullmatch('7-[0-9a-f]{16}', one)
-  assert one == sources.make_fingerprint(7, b'pets/2.3.1', b'cat')
-  assert one != sources.make_fingerprint(7, 'pets/2.3.1c', 'at')
-  assert one != sources.make_fingerprint(7, 'pets/2.3.1cat')
+@pytest.mark.parametrize(
+  ('one', 'other'),
+  [
+    (0.0, -0.0),
+    (np.uint32(0x7FC00000).view('f4'), np.uint32(0x7FC00001).view('f4')),
+    (np.uint32(0).view('f4'), np.uint32(1).view('f4')),
+  ],
+  ids=['signs of zero', 'NaNs', 'denormals'],
+)
+def test_values_that_compare_equal_count(one, other):
+  assert print_of(np.float32(one)) != print_of(np.float32(other))
 
 
-def test_prepared_set_is_known_by_its_version_and_part(tmp_path):
-  config = make_config(
-    'digits', tfds_data_dir=str(tmp_path), tfds_manual_dir=None
+def test_same_bytes_of_another_dtype_count():
+  array = noise((5,), 'float32')
+  assert print_of(array) != print_of(array.view('i4'))
+
+
+@pytest.mark.parametrize('shape', [(), (0,), (3, 0, 5)])
+def test_scalars_and_empty_arrays_have_one(shape):
+  assert print_of(np.zeros(shape, 'f4')).endswith(tuple('0123456789abcdef'))
+
+
+_ON_EIGHT = """
+import json
+import jax
+from jax.sharding import NamedSharding, PartitionSpec as P
+from test_fingerprint import noise, print_of
+
+mesh = jax.make_mesh((4, 2), ('data', 'fsdp'))
+array = noise((8, 12), 'float32')
+both = ('data', 'fsdp')
+specs = [P(), P('data'), P(None, 'data'), P('fsdp', 'data'), P(both)]
+placed = [jax.device_put(array, NamedSharding(mesh, spec)) for spec in specs]
+assert len(jax.devices()) == 8
+print(json.dumps([print_of(x) for x in placed]))
+"""
+
+
+def test_sharding_does_not_count(pytestconfig):
+  done = subprocess.run(
+    [sys.executable, '-c', _ON_EIGHT],
+    cwd=pytestconfig.rootpath,
+    env=os.environ
+    | {
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'PYTHONPATH': os.pathsep.join([str(pytestconfig.rootpath), 'tests']),
+    },
+    capture_output=True,
+    text=True,
+    timeout=300,
   )
-  whole, again, part, other = (
-    sources.load_source(config, split).fingerprint
-    for split in ('train', 'train', 'train[:7]', 'train[:-7]')
-  )
-  assert whole == again
-  assert (whole[:5], part[:2], other[:5]) == ('1437-', '7-', '1430-')
-  config.dataset = 'digits/0_to_4'
-  assert sources.load_source(config, 'train[:7]').fingerprint != part
-
-
-def test_changed_folder_stops_a_run_from_being_continued(root, tmp_path):
-  run = Workdir(tmp_path / 'run')
-
-  def claim():
-    settings = {'dataset': str(root)}
-    run.claim({**settings, 'data_fingerprint': {'train': found(root)}})
-
-  claim()
-  (run.checkpoints / '100').mkdir(parents=True)
-  claim()
-  before = json.loads(run.config.read_text())
-  add(root / 'train' / 'bee' / 'new.png')
-  with pytest.raises(errors.ConfigError) as caught:
-    claim()
-  assert '6 training examples now and had 5 then' in str(caught.value)
-  assert json.loads(run.config.read_text()) == before
-  (root / 'train' / 'bee' / 'new.png').unlink()
-  claim()
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count(print_of(noise((8, 12), 'float32'))) == 5

@@ -21,14 +21,16 @@ TESTS = sorted((ROOT / 'tests').glob('*.py'))
 # The parts of the package; each imports from the groups below its own. What
 # stands in no group is a new part: give it its place here.
 GROUPS = (
-  {'attention_report', 'main'},
+  {'attention_report', 'benchmark', 'main'},
   {
     'attention',
     'convert',
+    'distributed',
     'evaluate',
     'experiment',
     'figures',
     'inspection',
+    'plan',
     'predict',
     'summary',
     'train',
@@ -37,26 +39,37 @@ GROUPS = (
   {
     'checkpoints',
     'config_checks',
+    'flag_errors',
     'data',
+    'guard',
     'metrics',
     'models',
     'optim',
+    'preemption',
+    'profiling',
     'progress',
+    'run_lock',
     'sharding',
     'step_window',
     'workdir',
   },
-  {'environment', 'errors'},
+  {'environment', 'errors', 'native_errors'},
 )
 # And these within a group.
 NEIGHBOURS = {
   ('config_checks', 'data'),
+  ('config_checks', 'models'),
+  ('config_checks', 'profiling'),
+  ('config_checks', 'sharding'),
+  ('flag_errors', 'config_checks'),
   ('convert', 'inspection'),
   ('experiment', 'evaluate'),
   ('experiment', 'train_step'),
+  ('plan', 'experiment'),
   ('step_window', 'data'),
   ('summary', 'evaluate'),
   ('summary', 'experiment'),
+  ('train', 'distributed'),
   ('train', 'evaluate'),
   ('train', 'experiment'),
   ('train', 'figures'),
@@ -76,7 +89,7 @@ DISTRIBUTIONS = {
 }
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80  # Without the docstring.
-LONG_FUNCTIONS = {'get_config': 120, 'train_and_evaluate': 160}
+LONG_FUNCTIONS = {'get_config': 150, 'train_and_evaluate': 160}
 
 
 class Import(NamedTuple):
@@ -193,7 +206,10 @@ def test_configs_import_only_names_and_config_dicts():
 @pytest.mark.parametrize(
   ('part', 'allowed'),
   [
-    ('models', {'flax', 'jax', 'jaxtyping', 'ml_collections', 'vit_jax'}),
+    (
+      'models',
+      {'flax', 'jax', 'jaxtyping', 'ml_collections', 'numpy', 'vit_jax'},
+    ),
     ('errors', set()),
   ],
 )

@@ -122,7 +122,7 @@ def test_images_smaller_than_a_patch():
 
 @pytest.mark.parametrize(('edits', 'texts'), [
   ({'transformer': {'dropout_rate': 0.1}}, [
-    "Model 'model' has fields of a ViT: transformer.",
+    "Model 'model': It has fields of a ViT: transformer.",
     'With model.tokens_mlp_dim it is taken for a Mixer', 'channels_mlp_dim',
   ]),
   ({'hidden_size': 3, 'classifier': 'gap'}, ['ViT: classifier, hidden_size.']),

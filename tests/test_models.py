@@ -29,6 +29,8 @@ NUM_PARAMS = {
   'ViT-L_16': 304_326_632,
   'ViT-L_32': 306_535_400,
   'ViT-H_14': 632_045_800,
+  'ViT-g_14': 1_012_611_432,
+  'ViT-G_14': 1_844_440_680,
   'ViT-S_16-gap-norep': 22_049_896,
   'ViT-S_32-gap-norep': 22_878_184,
   'ViT-B_16-gap-norep': 86_566_120,
@@ -60,6 +62,8 @@ MLP_DIM_AND_LAYERS = {  # By width, Dosovitskiy et al. 2021, table 1.
   768: (3072, 12),
   1024: (4096, 24),
   1280: (5120, 32),
+  1408: (6144, 40),  # These two: Zhai et al. 2022, table 2.
+  1664: (8192, 48),
 }
 # Bottlenecks per stage and pixels per token of the hybrids.
 STEMS = {

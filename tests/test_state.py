@@ -1,5 +1,7 @@
 """Training states on disk: the same bits again, and which ones are kept."""
 
+import hashlib
+import json
 import math
 import pathlib
 import shutil
@@ -14,6 +16,7 @@ import pytest
 from litter import leaves_litter
 
 from vit_jax import errors, sharding
+from vit_jax.checkpoints import reasons
 from vit_jax.checkpoints.state import (
   Standing,
   StateCheckpoints,
@@ -108,6 +111,63 @@ def test_donated_arrays_do_not_reach_the_disk(
     saved.wait()
     restored, _ = saved.restore(3, target_of(state, everywhere))
   assert_same_bits(restored, state)
+
+
+@pytest.mark.parametrize('step', [3, 5])
+def test_step_that_is_not_the_newest_is_not_left_out_in_silence(
+  step, small, tmp_path
+):
+  with StateCheckpoints(tmp_path, 2, None) as saved:
+    saved.save(5, small, Standing(), None)
+    saved.wait()
+    text = f'step {step} can not be saved, as step 5 is there'
+    with pytest.raises(errors.CheckpointError, match=text):
+      saved.save(step, small, Standing(), None)
+  assert steps_in(tmp_path) == [5]
+
+
+def test_settings_are_saved_under_the_seal(small, everywhere, tmp_path):
+  settings = {'base_lr': 0.1 + 0.2, 'pp': {'crop': 8}, 'eval_sets': []}
+  with StateCheckpoints(tmp_path, 2, None, settings=settings) as saved:
+    saved.save(3, small, Standing(), None)
+    saved.wait()
+    assert saved.settings(3) == settings
+    path = tmp_path / '3/standing/metadata'
+    path.write_text(path.read_text().replace('"crop": 8', '"crop": 9'))
+    with pytest.raises(errors.CheckpointError, match='is damaged'):
+      saved.restore(3, target_of(small, everywhere))
+
+
+def test_checkpoint_of_before_settings_were_noted(small, everywhere, tmp_path):
+  standing = Standing(0.5, 3, 1)
+  with StateCheckpoints(tmp_path, 2, None, settings={'a': 1}) as saved:
+    saved.save(3, small, standing, None)
+    saved.wait()
+    path = tmp_path / '3/standing/metadata'
+    old = json.loads(path.read_text())
+    del old['settings'], old['standing']['evaluation_due'], old['seal']
+    text = json.dumps(old, sort_keys=True)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(old | {'seal': seal}))
+    assert saved.restore(3, target_of(small, everywhere))[1] == standing
+    assert saved.settings(3) is None
+
+
+_NO_DAMAGE = (
+  *('RESOURCE_EXHAUSTED', 'PERMISSION_DENIED', 'UNAVAILABLE'),
+  *('DEADLINE_EXCEEDED', 'CANCELLED', 'ABORTED'),
+  *("os_error_code='5'", "os_error_code='28'"),
+)
+_DAMAGE = (
+  *('DATA_LOSS', 'NOT_FOUND', 'FAILED_PRECONDITION', 'INVALID_ARGUMENT'),
+  *(f"os_error_code='{code}'" for code in (2, 20, 21, 22)),
+)
+
+
+@pytest.mark.parametrize('code', [*_NO_DAMAGE, *_DAMAGE])
+def test_what_the_codes_of_tensorstore_say_of_the_files(code):
+  error = ValueError(f'{code}: Error reading "x" [{code}]')
+  assert reasons.is_damage(error) == (code in _DAMAGE)
 
 
 def test_keeps_the_newest(small, tmp_path):
@@ -258,9 +318,7 @@ def test_damaged_file_is_an_error_that_names_the_directory(
     assert saved.latest_step() == 4
     with pytest.raises(errors.CheckpointError) as caught:
       saved.restore(4, target_of(state, everywhere))
-  assert f'{tmp_path / "4"}: the checkpoint can not be read' in str(
-    caught.value
-  )
+  assert f'{tmp_path / "4"}: the checkpoint is damaged' in str(caught.value)
 
 
 @leaves_litter
@@ -271,7 +329,7 @@ def test_standing_of_another_kind_is_an_error(
   (tmp_path / '4/standing/metadata').write_text('{"best": 3}')
   with (
     StateCheckpoints(tmp_path, 2, None) as saved,
-    pytest.raises(errors.CheckpointError, match='can not be read'),
+    pytest.raises(errors.CheckpointError, match='is damaged'),
   ):
     saved.restore(4, target_of(state, everywhere))
 

@@ -230,3 +230,79 @@ def test_waiting_is_counted_over_all_windows(clock):
   make_steps(window, clock, batches, 4, seconds=0.5)
   window.summarize()
   assert window.data_wait() == pytest.approx(4 / 12)
+
+
+# --- Updates that are left out -----------------------------------------------
+
+
+def guarded(num_skipped=0, left_out=False, is_overflow=None, **values):
+  found = metrics(**values) | {
+    'left_out': jnp.asarray(left_out),
+    'num_skipped': jnp.int32(num_skipped),
+  }
+  if is_overflow is None:
+    return found
+  return found | {
+    'is_overflow': jnp.asarray(is_overflow),
+    'loss_scale': jnp.float32(4.0 if is_overflow else 2.0),
+  }
+
+
+def test_skipped_steps_are_told_and_counted_but_in_no_mean():
+  said = []
+  window = StepWindow(100, 7, max_skipped=3, say=said.append)
+  window.add(guarded(1, loss=2.0))
+  window.add(guarded(2, left_out=True, loss=math.nan))
+  window.add(guarded(3, left_out=True, grad_norm=math.inf))
+  summary = window.summarize()
+  assert summary['train/loss'] == 2.0
+  assert summary['train/grad_norm'] == 2.0
+  assert summary['train/skipped'] == 2
+  assert len(said) == 2
+  assert said[0].startswith('loss is nan at step 102. That update is left out')
+  assert 'makes 3 of at most config.max_skipped=3' in said[1]
+  window.add(guarded(3))
+  assert window.summarize()['train/skipped'] == 0
+
+
+def test_window_of_nothing_but_skipped_steps_has_no_loss():
+  window = StepWindow(0, 7, max_skipped=3, say=lambda line: None)
+  window.add(guarded(1, left_out=True, loss=math.nan))
+  summary = window.summarize()
+  assert math.isnan(summary['train/loss'])
+  assert summary['train/skipped'] == 1
+
+
+def test_one_skipped_too_many_stops():
+  # The count is the run's, so a restart begins with what was skipped before.
+  window = StepWindow(100, 7, max_skipped=3, say=lambda line: None)
+  window.add(guarded(3, left_out=True, loss=math.nan))
+  window.fetch()
+  window.add(guarded(4, left_out=True, loss=math.nan))
+  with pytest.raises(errors.NonFiniteError) as caught:
+    window.fetch()
+  for text in ('nan at step 102', '4 updates', 'config.max_skipped=3'):
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize('max_skipped', [None, 0])
+def test_overflow_that_the_loss_scale_takes_care_of_is_no_fault(max_skipped):
+  said = []
+  window = StepWindow(0, 7, max_skipped=max_skipped, say=said.append)
+  window.add(guarded(0, True, is_overflow=True, grad_norm=math.inf))
+  window.add(guarded(0, is_overflow=False))
+  summary = window.summarize()
+  assert not said
+  assert summary['train/grad_norm'] == 2.0
+  assert summary['train/loss_scale'] == 2.0
+  assert summary['train/skipped'] == 1
+  assert 'train/is_overflow' not in summary
+  assert 'train/num_skipped' not in summary
+
+
+@pytest.mark.parametrize('max_skipped', [None, 0])
+def test_scale_that_can_go_no_lower_is_a_fault(max_skipped):
+  window = StepWindow(0, 7, max_skipped=max_skipped)
+  window.add(guarded(1, True, is_overflow=False, grad_norm=math.nan))
+  with pytest.raises(errors.NonFiniteError, match='with a loss scale of 2'):
+    window.fetch()

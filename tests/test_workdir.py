@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from vit_jax import errors
+from configs import common
+from vit_jax import errors, workdir
 from vit_jax.workdir import Workdir, write_text
 
 CONFIG = {
@@ -83,11 +84,15 @@ def test_all_differing_fields_are_listed(run):
 @pytest.mark.parametrize(
   'field',
   [
+    'attention',
     'checkpoint_every',
     'keep_checkpoints',
+    'max_skipped',
     'num_threads',
     'pretrained_dir',
+    'profile',
     'progress_every',
+    'remat',
     'tfds_data_dir',
     'tfds_manual_dir',
   ],
@@ -133,6 +138,25 @@ def test_run_that_did_not_note_its_images_may_continue(before, run):
   run.claim(with_images('1797-00ff'))
   text = error_of(run, with_images('1797-00fe'))
   assert 'other names or labels' in text
+
+
+def test_fields_that_older_runs_lack_are_what_these_did(run):
+  added = {'scan_layers': False, 'on_nonfinite': 'stop'}
+  defaults = common.get_config()
+  assert added == {name: defaults[name] for name in added}
+  run.claim(edited(**added))
+  assert json.loads(run.config.read_text())['on_nonfinite'] == 'stop'
+
+
+@pytest.mark.parametrize(
+  'field', [{'scan_layers': True}, {'on_nonfinite': 'skip'}], ids=str
+)
+def test_fields_that_older_runs_lack_are_refused_with_other_values(field, run):
+  ((name, value),) = field.items()
+  old = {'scan_layers': False, 'on_nonfinite': 'stop'}[name]
+  text = error_of(run, edited(**field))
+  assert f'config.{name}: {old!r} there, {value!r} now' in text
+  assert text.count(' there, ') == 1
 
 
 def test_model_alone_is_something_to_keep(tmp_path):
@@ -200,3 +224,33 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path):
   with pytest.raises(UnicodeEncodeError):
     write_text(path, 'new' * 10_000 + '\ud800')
   assert path.read_text() == 'old'
+
+
+def test_file_that_can_not_be_written_is_an_error_that_names_it(run):
+  run.labels.mkdir()
+  with pytest.raises(errors.ConfigError) as caught:
+    run.save_labels(['ant', 'bee'])
+  assert f'{run.labels}: the file can not be written' in str(caught.value)
+  assert not [*run.path.glob('*.partial')]
+
+
+def test_what_processes_that_train_as_one_must_agree_on():
+  first = CONFIG | {'num_threads': 1, 'tfds_data_dir': '/a', 'seed': 0}
+  same = first | {'num_threads': 9, 'tfds_data_dir': '/b'}
+  assert workdir.conflicts([first]) == []
+  assert workdir.conflicts([first, same, same]) == []
+  other = same | {'seed': 3, 'checkpoint_every': 7}
+  assert workdir.conflicts([first, same, other]) == [
+    'checkpoint_every: None in process 0, 7 in process 2',
+    'seed: 0 in process 0, 3 in process 2',
+  ]
+
+
+def test_checkpoint_of_another_run_is_refused(run):
+  saved = edited(base_lr=0.5)
+  run.check_saved(7, None, CONFIG)
+  run.check_saved(7, CONFIG, CONFIG | {'num_threads': 9})
+  with pytest.raises(errors.ConfigError) as caught:
+    run.check_saved(7, saved, CONFIG)
+  assert f'{run.checkpoints / "7"} is of a run with' in str(caught.value)
+  assert 'config.base_lr: 0.5 there' in str(caught.value)

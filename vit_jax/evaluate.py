@@ -109,8 +109,11 @@ def make_eval_step(
     step,
     in_shardings=(None, sharding.batch_sharding(mesh), everywhere),
     out_shardings=everywhere,
-    donate_argnums=2,
   )
+
+
+class AbandonedError(Exception):
+  """An evaluation was given up between two batches."""
 
 
 def evaluate(
@@ -122,6 +125,7 @@ def evaluate(
   *,
   prefix: str = '',
   has_several_labels: bool = False,
+  is_abandoned: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
   """Returns the exact metrics of all examples of `batches`.
 
@@ -134,17 +138,26 @@ def evaluate(
     mesh: the devices.
     prefix: put before the names of the metrics, such as 'test/'.
     has_several_labels: whether a label is int32 [max_labels], see `eval_step`.
+    is_abandoned: asked after each batch, by all processes, whether to give up.
 
   Returns:
     'loss', 'accuracy' and, with more than five classes, 'top5', the same on
     every process; with several labels 'accuracy' alone, of the images that have
     any, NaN if none has. Accuracies are shares in [0, 1].
+
+  Raises:
+    AbandonedError: `is_abandoned` said so.
   """
   with jax.transfer_guard('allow'):  # clu makes its zeros one by one.
     empty = metrics_class(num_classes, has_several_labels).empty()
     sums = jax.device_put(empty, sharding.replicated(mesh))
   for batch in batches:
+    before = sums
     sums = step(params, sharding.put_batch(batch, mesh), sums)
+    # The host prepares one batch ahead, no more: it would never see a signal.
+    jax.block_until_ready(before)
+    if is_abandoned():
+      raise AbandonedError
   with jax.transfer_guard('allow'):  # And divides them one by one.
     values = jax.device_get(sums.compute())
   return {f'{prefix}{name}': float(value) for name, value in values.items()}
@@ -156,6 +169,7 @@ def evaluate_sets(
   config: Any,
   eval_sources: Mapping[str, sources.Source],
   mesh: Mesh,
+  is_abandoned: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
   """Returns the metrics of each set, as 'test/accuracy' for the set 'test'.
 
@@ -165,12 +179,14 @@ def evaluate_sets(
     config: as `pipeline.eval_batches` takes it.
     eval_sources: by name, such as `eval_sets.load` gives them.
     mesh: the devices.
+    is_abandoned: as `evaluate` asks it.
+
+  Raises:
+    AbandonedError: as `evaluate`.
   """
   metrics = {}
   for name, source in eval_sources.items():
-    batches = pipeline.eval_batches(
-      config, source, jax.process_index(), jax.process_count()
-    )
+    batches = pipeline.eval_batches(config, source, *sharding.batch_part(mesh))
     with contextlib.closing(batches):  # Or its threads would stay.
       metrics |= evaluate(
         step,
@@ -180,6 +196,7 @@ def evaluate_sets(
         mesh,
         prefix=f'{name}/',
         has_several_labels=source.max_labels is not None,
+        is_abandoned=is_abandoned,
       )
   return metrics
 
@@ -225,20 +242,27 @@ def evaluate_run(config: Any, workdir: str | os.PathLike) -> dict[str, float]:
       f'No weights to evaluate: {run.model} is not there (a run writes it when '
       'it finishes), and config.pretrained_dir is not set.'
     )
-  mesh = sharding.make_mesh()
-  config_checks.check_config(config, mesh.size)
+  config_checks.check_config(config, jax.device_count())
+  mesh = sharding.make_mesh(config.mesh)
   weights = str(run.model) if is_run else checkpoints.locate_weights(config)
   eval_sources = eval_sets.load(config)
   source = eval_sources['test']
   model = models.create_model(
     config.model, num_classes=source.num_classes, dtype=config.dtype
   )
+  crop = config.pp.crop
+  images = jax.ShapeDtypeStruct((1, crop, crop, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)['params']
   params = checkpoints.load_pretrained(
-    weights, model, config.pp.crop, fresh_head=False
+    weights,
+    model,
+    crop,
+    fresh_head=False,
+    shardings=sharding.tree_shardings(mesh, shapes),
   )
   metrics = evaluate_sets(
     make_eval_step(model, augment.eval_transform(config.pp), mesh),
-    jax.device_put(params, sharding.replicated(mesh)),
+    params,
     config,
     eval_sources,
     mesh,

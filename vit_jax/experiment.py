@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
-from vit_jax import checkpoints, evaluate, models, optim, sharding
+from vit_jax import checkpoints, evaluate, guard, models, optim, sharding
 from vit_jax.checkpoints.state import abstract_state
 from vit_jax.data import augment
+from vit_jax.models import blocks
 from vit_jax.train_step import (
   TrainState,
   init_params,
@@ -32,7 +33,7 @@ class Experiment:
 
   Attributes:
     config: as `configs/common.py` defines it.
-    mesh: the devices.
+    mesh: the devices, a `Mesh` or, to plan, an `AbstractMesh`.
     model: the module.
     schedule: learning rate by step, counted from 0.
     tx: the optimiser.
@@ -42,7 +43,7 @@ class Experiment:
   """
 
   config: Any
-  mesh: Mesh
+  mesh: Any
   model: Any
   schedule: optax.Schedule
   tx: optax.GradientTransformation
@@ -82,9 +83,17 @@ class Experiment:
     """
     crop = self.config.pp.crop
     if weights:
+      published = jax.eval_shape(blocks.unstack_layers, self.target.params)
       params = checkpoints.load_pretrained(
-        weights, self.model, crop, shardings=self.shardings.params
+        weights,
+        self.model,
+        crop,
+        shardings=sharding.tree_shardings(self.mesh, published),
       )
+      if self.model.scan_layers:
+        params = jax.jit(
+          blocks.stack_layers, out_shardings=self.shardings.params
+        )(params)
     else:
       init_key, _ = run_keys(self.config.seed)
       params = jax.jit(
@@ -95,24 +104,31 @@ class Experiment:
     return jax.jit(init, out_shardings=self.shardings)(params)
 
 
-def build(config: Any, num_classes: int, mesh: Mesh) -> Experiment:
+def build(
+  config: Any, num_classes: int, mesh: Mesh | AbstractMesh
+) -> Experiment:
   """Builds what `config` describes; allocates nothing to speak of.
 
   Args:
     config: as `configs/common.py` defines it, checked.
     num_classes: width of the head.
-    mesh: the devices.
+    mesh: the devices; an abstract one, to plan for others than are here.
 
   Raises:
     ConfigError: settings of the model or the optimiser that can't work.
   """
   model = models.create_model(
-    config.model, num_classes=num_classes, dtype=config.dtype
+    config.model,
+    num_classes=num_classes,
+    dtype=config.dtype,
+    attention=config.attention,
+    remat=config.remat,
+    scan_layers=config.scan_layers,
   )
   schedule = optim.learning_rate_schedule(
     config.base_lr, config.decay_type, config.total_steps, config.warmup_steps
   )
-  tx = optim.make_optimizer(config, schedule)
+  tx = guard.guard_for(config, optim.make_optimizer(config, schedule))
   shapes = state_shapes(model, tx, config.pp.crop)
   shardings = sharding.tree_shardings(mesh, shapes)
   _, train_key = run_keys(config.seed)
@@ -124,5 +140,14 @@ def build(config: Any, num_classes: int, mesh: Mesh) -> Experiment:
     tx,
     abstract_state(shapes, shardings),
     shardings,
-    jax.device_put(train_key, sharding.replicated(mesh)),
+    _on_all(train_key, mesh),
   )
+
+
+def _on_all(key: jax.Array, mesh: Mesh | AbstractMesh) -> Any:
+  """Returns the key on all devices; of an abstract mesh, its shape."""
+  everywhere = sharding.replicated(mesh)
+  if isinstance(mesh, AbstractMesh):
+    return jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=everywhere)
+  # Jitted: of keys, `device_put` reaches this process's devices alone.
+  return jax.jit(lambda: key, out_shardings=everywhere)()

@@ -9,14 +9,19 @@ import os
 import pathlib
 import re
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vit_jax import environment, errors
+from vit_jax import (
+  distributed,
+  environment,
+  errors,
+  flag_errors,
+  preemption,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -32,9 +37,64 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'evaluate'],
+  ['train', 'evaluate', 'plan'],
   'evaluate prints the metrics of the run, or of the pretrained weights where '
-  'there is no run, and writes nothing.',
+  'there is no run, and writes nothing. plan says what a run would take.',
+)
+_PLAN = flags.DEFINE_bool(
+  'plan',
+  False,
+  'The same as --mode=plan: prints parameters, bytes, FLOPs and an estimate of '
+  'the time, and compiles nothing.',
+)
+_ACCELERATOR = flags.DEFINE_string(
+  'accelerator',
+  '',
+  'What is planned for, such as h100; by default the devices that are here.',
+)
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+  'coordinator_address',
+  None,
+  'HOST:PORT of process 0, where several processes that train as one meet. '
+  'SLURM, Cloud TPUs and the like say it by themselves: docs/scaling.md.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes',
+  None,
+  'How many they are; 1 trains alone, whatever a launcher says.',
+  lower_bound=1,
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which of them this is, from 0.', lower_bound=0
+)
+_START_TIMEOUT = flags.DEFINE_integer(
+  'start_timeout', 300, 'Seconds they wait for each other.', lower_bound=1
+)
+_HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+  'heartbeat_timeout',
+  60,
+  'Seconds after which one without a sign of life counts as dead, and the '
+  'others end.',
+  lower_bound=2,
+)
+_GRACE = flags.DEFINE_float(
+  'grace',
+  25.0,
+  'Seconds after SIGTERM or Ctrl-C in which training may finish its step and '
+  'save.',
+  lower_bound=0.0,
+)
+_FLAGS = (
+  'accelerator',
+  'coordinator_address',
+  'grace',
+  'heartbeat_timeout',
+  'mode',
+  'num_processes',
+  'plan',
+  'process_id',
+  'start_timeout',
+  'workdir',
 )
 
 
@@ -46,33 +106,34 @@ def run() -> None:
 def _main(_) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax and tfds tell a lot.
-    # What Orbax logs as an error, with a traceback, it raises as well.
+    # What matters of what Orbax logs, it raises as well.
     logging.get_absl_logger().addFilter(
-      lambda record: (
-        'orbax' not in record.pathname or record.levelno < stdlib_logging.ERROR
-      )
+      lambda record: 'orbax' not in record.pathname
     )
+    logging.get_absl_handler().setFormatter(_PlainFormatter())
   sys.unraisablehook = _without_late_answers
+  workdir = _WORKDIR.value or default_workdir(_config_argument(sys.argv))
+  commands = {'train': _train, 'evaluate': _evaluate, 'plan': _plan}
   try:
-    _enable_compilation_cache()
-    # Here, so that a typo in a flag is answered before JAX is loaded.
-    from vit_jax import evaluate, train
-
-    workdir = _WORKDIR.value or default_workdir(_config_argument(sys.argv))
-    commands = {
-      'train': train.train_and_evaluate,
-      'evaluate': evaluate.evaluate_run,
-    }
-    commands[_MODE.value](_CONFIG.value, workdir)
+    commands['plan' if _PLAN.value else _MODE.value](workdir)
   except errors.UserError as error:
+    _fail_if_alone(error)
     _fail(str(error))
-  except RuntimeError as error:  # What XLA raises is one.
+  except preemption.StoppedError as stopped:
+    import jax
+
+    if jax.process_index() == 0:
+      print(stopped, file=sys.stderr)
+    sys.exit(stopped.status)
+  except (RuntimeError, ValueError) as error:  # What XLA raises is one.
+    _fail_if_alone(error)
     if not _is_out_of_memory(error):
       raise
     _fail(
       f'Out of memory ({str(error).splitlines()[0]}). Raise '
       'config.accum_steps, lower config.batch or config.pp.crop, or set '
-      'config.dtype=bfloat16.'
+      'config.dtype=bfloat16, or config.remat=full with '
+      'config.scan_layers=True.'
     )
   except KeyboardInterrupt:
     print(
@@ -83,6 +144,61 @@ def _main(_) -> None:
     sys.exit(130)
 
 
+class _PlainFormatter(logging.PythonFormatter):
+  """Shows our own warnings as people write them, others as absl does."""
+
+  def format(self, record: stdlib_logging.LogRecord) -> str:
+    """Returns the lines of a record."""
+    ours = pathlib.Path(__file__).parent
+    if ours not in pathlib.Path(record.pathname).parents:
+      return super().format(record)
+    return f'{record.levelname.lower()}: {record.getMessage()}'
+
+
+def _fail_if_alone(error: Exception) -> None:
+  """Ends the process if the error is that another one has died."""
+  reason = distributed.lost_process(error)
+  if reason:
+    _fail(
+      f'Another process has died ({reason}), so this one ends. The same '
+      'command, in every process, continues from the last checkpoint.',
+      status=1,
+    )
+
+
+def _train(workdir: str) -> None:
+  with preemption.Preemption(_GRACE.value) as signals:
+    _start_processes(signals)
+    from vit_jax import train
+
+    train.train_and_evaluate(_CONFIG.value, workdir, signals)
+
+
+def _evaluate(workdir: str) -> None:
+  _start_processes()
+  from vit_jax import evaluate
+
+  evaluate.evaluate_run(_CONFIG.value, workdir)
+
+
+def _plan(_) -> None:
+  from vit_jax import plan
+
+  plan.print_plan(_CONFIG.value, _ACCELERATOR.value)
+
+
+def _start_processes(signals: preemption.Preemption | None = None) -> None:
+  """Loads JAX, which a typo in a flag is answered before, and meets others."""
+  _enable_compilation_cache()
+  cluster = distributed.find_cluster(
+    _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  )
+  if cluster is not None:
+    distributed.start(cluster, _START_TIMEOUT.value, _HEARTBEAT_TIMEOUT.value)
+    if signals is not None:
+      signals.share()
+
+
 def default_workdir(config_argument: str) -> str:
   """Returns 'runs/vit/tiny,digits' for 'configs/vit.py:tiny,digits'."""
   file, _, args = config_argument.partition(':')
@@ -91,9 +207,7 @@ def default_workdir(config_argument: str) -> str:
   return os.path.join('runs', pathlib.Path(file).stem, args)
 
 
-def parse_flags(
-  argv: list[str], names: Sequence[str] = ('mode', 'workdir')
-) -> list[str]:
+def parse_flags(argv: list[str], names: Sequence[str] = _FLAGS) -> list[str]:
   """Parses the flags; whatever is wrong with them exits with status 2.
 
   Args:
@@ -122,7 +236,7 @@ def parse_flags(
     rest = flags.FLAGS(argv)
   # Besides absl's and ml_collections' own, whatever a config file raises.
   except Exception as error:
-    _fail(_flag_error_text(error, argument, argv, names))
+    _fail(flag_errors.flag_error_text(error, argument, argv, names))
   if not isinstance(_CONFIG.value, ConfigDict):
     _fail(f'get_config() of {argument} returned no ConfigDict.')
   if rest[1:]:
@@ -147,87 +261,6 @@ def _config_names() -> str:
   return ', '.join(sorted(p.name for p in files if p.stem != 'common')) or '-'
 
 
-def _flag_error_text(
-  error: Exception, argument: str, argv: list[str], names: Sequence[str]
-) -> str:
-  """Returns what is wrong with the flags, in the user's terms."""
-  if isinstance(error, flags.UnrecognizedFlagError):
-    name = '--' + error.flagname.partition('.')[0]
-    valid = [f'--{each}' for each in ('config', 'config.FIELD', *names)]
-    return errors.unknown_name('flag', name, valid)
-  try:
-    # The flag's value is lost where a field's is wrong.
-    config = config_flags.config_flags.ConfigFileFlagParser('config').parse(
-      argument
-    )
-  except Exception as config_error:
-    return _config_error_text(config_error)
-  for field, value in _overrides(argv):
-    problem = _field_problem(config, field, value, str(error))
-    if problem:
-      return problem
-  return str(error)
-
-
-def _config_error_text(error: Exception) -> str:
-  """Returns why a config file gives no config, without a traceback."""
-  # ml_collections wraps what is raised, in an error of the same type.
-  chain: list[BaseException] = [error]
-  while inner := chain[-1].__cause__ or chain[-1].__context__:
-    chain.append(inner)
-  for cause in reversed(chain):
-    if isinstance(cause, errors.UserError):
-      return str(cause)
-  place = traceback.extract_tb(chain[-1].__traceback__)[-1]
-  return (
-    f'The config file raised {type(chain[-1]).__name__}: {chain[-1]} '
-    f'({place.filename}, line {place.lineno}).'
-  )
-
-
-def _overrides(argv: list[str]) -> Iterator[tuple[str, str]]:
-  """Gives ('pp.crop', '16') for '--config.pp.crop=16'."""
-  for arg, following in zip(argv, [*argv[1:], ''], strict=True):
-    match = re.fullmatch(r'--?config\.([^=]+)(=.*)?', arg, re.DOTALL)
-    if match:
-      yield match[1], match[2][1:] if match[2] else following
-
-
-def _field_problem(config: Any, field: str, value: str, error: str) -> str:
-  """Returns what is wrong with `--config.FIELD=VALUE`, '' for nothing."""
-  path, node = 'config', config
-  for name in field.split('.'):
-    fields = [str(key) for key in node] if isinstance(node, ConfigDict) else []
-    if path == 'config.eval_sets' and not fields:
-      return _eval_sets_problem(field, value)
-    if not fields:
-      return f'{path} is {node!r} and has no field {name!r}.'
-    if name not in fields:
-      return errors.unknown_name(f'field of {path}', name, fields)
-    path, node = f'{path}.{name}', node[name]
-  if not error.startswith(f'flag --config.{field}='):
-    return ''
-  if isinstance(node, ConfigDict):
-    return f'Set single fields of {path}: {", ".join(sorted(node))}.'
-  return (
-    f'--{path}={value}: expected a value of type {type(node).__name__}, such '
-    f'as {node!r}, which the config has.'
-  )
-
-
-def _eval_sets_problem(field: str, value: str) -> str:
-  """Returns how to write what was meant by `--config.eval_sets.NAME=`."""
-  _, name, *kind = field.split('.')
-  example = 'holdout=train[98%:],v2=imagenet_v2:test'
-  if value and kind in ([], ['split']):
-    example = f'{name}={value}'
-  return (
-    f'--config.{field}={value}: config.eval_sets is one text, NAME=SPLIT or '
-    'NAME=DATASET:SPLIT for each set, with commas between: '
-    f"--config.eval_sets='{example}'"
-  )
-
-
 def _enable_compilation_cache() -> None:
   """Keeps compiled functions between runs; they take most of a start."""
   import jax
@@ -239,7 +272,7 @@ def _enable_compilation_cache() -> None:
     )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
   # TensorStore says RESOURCE_EXHAUSTED of a full disk too.
   pattern = r'RESOURCE_EXHAUSTED.*(out of memory|allocat)'
   return bool(re.search(pattern, str(error), re.IGNORECASE | re.DOTALL))
@@ -254,7 +287,7 @@ def _without_late_answers(unraisable: Any) -> None:
     sys.__unraisablehook__(unraisable)
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, status: int = 2) -> NoReturn:
   """Prints the message and ends the process, whose last words it is.
 
   All context managers have been left: the error has come up through them.
@@ -265,7 +298,7 @@ def _fail(text: str) -> NoReturn:
     print(f'error: {text}', file=sys.stderr, flush=True)
   # Unlike `sys.exit`, without the shutdown in which the threads of Orbax and
   # TensorStore would print their tracebacks below the message.
-  os._exit(2)
+  os._exit(status)
 
 
 if __name__ == '__main__':

@@ -64,6 +64,8 @@ def run_lines(
 
 def continuation_line(config: Any, start_step: int, standing: Standing) -> str:
   """Returns where a run goes on, or why it doesn't."""
+  if standing.evaluation_due:
+    return f'Continues after step {start_step}, whose evaluation is still due.'
   if standing.stopped_early:
     return (
       f'Finished already: stopped early at step {start_step}, best at step '

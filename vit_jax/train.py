@@ -1,7 +1,9 @@
 """Training and fine-tuning from top to bottom, continued where it stopped."""
 
 import contextlib
+import dataclasses
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,10 +12,13 @@ import jax.numpy as jnp
 from vit_jax import (
   checkpoints,
   config_checks,
+  distributed,
   errors,
   evaluate,
   experiment,
+  profiling,
   progress,
+  run_lock,
   sharding,
   summary,
 )
@@ -21,6 +26,8 @@ from vit_jax.checkpoints.state import Standing, StateCheckpoints
 from vit_jax.data import eval_sets, pipeline, sources
 from vit_jax.data.prefetch import Prefetch
 from vit_jax.metrics import MetricWriter, read_metrics
+from vit_jax.models import blocks
+from vit_jax.preemption import Preemption
 from vit_jax.step_window import StepWindow
 from vit_jax.train_step import TrainState, train_step
 from vit_jax.workdir import Workdir
@@ -28,15 +35,21 @@ from vit_jax.workdir import Workdir
 __all__ = ['TrainState', 'train_and_evaluate', 'train_step']
 
 
-def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
+def train_and_evaluate(
+  config: Any,
+  workdir: str | os.PathLike,
+  signals: Preemption | None = None,
+) -> TrainState:
   """Trains what `config` describes to its end, or continues it.
 
   Args:
     config: as `configs/common.py` defines it.
     workdir: directory of the run; `Workdir` says what it leaves there.
+    signals: asked after each step whether to save and stop; None never is.
 
   Returns:
-    The state after the last step, on the devices.
+    The state after the last step, on the devices; `TrainState` says how its
+    parameters are laid out.
 
   Raises:
     ConfigError: settings that can't work, or a `workdir` with other ones.
@@ -45,21 +58,18 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       that are there stay.
   """
   run = Workdir(workdir)
+  signals = signals or Preemption()
   is_main_process = jax.process_index() == 0
 
   # Mesh.
-  mesh = sharding.make_mesh()
-  config_checks.check_config(config, mesh.size)
+  config_checks.check_config(config, jax.device_count())
+  mesh = sharding.make_mesh(config.mesh)
 
   # Data.
   train_source = sources.load_source(config, config.pp.train)
   pipeline.check_trainable(train_source)
   eval_sources = eval_sets.load(config, train_source)
   config_checks.check_classes(config, train_source.num_classes)
-  processes = {
-    'process_index': jax.process_index(),
-    'process_count': jax.process_count(),
-  }
 
   # Model, optimiser and the two compiled functions.
   built = experiment.build(config, train_source.num_classes, mesh)
@@ -67,27 +77,35 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
   jit_eval_step = built.eval_step()
 
   # Restore, or start from pretrained or random weights.
-  # With the splits in full: of a folder that is not split, 'test' is a share.
-  settings = config.to_dict()
-  test_split = eval_sources['test'].split
-  settings['pp'] |= {'train': train_source.split, 'test': test_split}
-  settings['data_fingerprint'] = {'train': train_source.fingerprint}
-  run.claim(settings, is_writer=is_main_process)
+  settings = _settings(config, train_source, eval_sources)
   with contextlib.ExitStack() as stack:
+    is_held = None
+    if is_main_process:
+      is_held = stack.enter_context(run_lock.hold(run.path))
+    run.claim(settings, is_writer=is_main_process)
     saved = stack.enter_context(
       StateCheckpoints(
-        run.checkpoints, config.keep_checkpoints, config.best_metric
+        run.checkpoints,
+        config.keep_checkpoints,
+        config.best_metric,
+        settings=settings,
+        is_held=is_held,
       )
     )
-    start_step = saved.latest_step()
-    if start_step is None:
+    restored = saved.restore_newest(built.target)
+    if restored is None:
       start_step, standing = 0, Standing()
       weights = config.pretrained_dir and checkpoints.locate_weights(config)
       state = built.fresh_state(weights)
     else:
+      start_step, state, standing = restored
+      run.check_saved(start_step, saved.settings(start_step), settings)
       weights = run.checkpoints / str(start_step)
-      state, standing = saved.restore(start_step, built.target)
-    is_finished = start_step >= config.total_steps or standing.stopped_early
+    is_finished = not standing.evaluation_due and (
+      start_step >= config.total_steps or standing.stopped_early
+    )
+    if not is_finished:
+      saved.check_room(built.target)
 
     # Say what is about to happen.
     if is_main_process:
@@ -110,11 +128,17 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
       )
     )
 
+    profile = stack.enter_context(
+      profiling.Profile(config.profile, run.profile, start_step, bar.message)
+    )
+
     # Loop.
     stack.enter_context(jax.transfer_guard('disallow'))
     host_batches = stack.enter_context(
       contextlib.closing(
-        pipeline.train_batches(config, start_step, train_source, **processes)
+        pipeline.train_batches(
+          config, start_step, train_source, *sharding.batch_part(mesh)
+        )
       )
     )
     batches = stack.enter_context(
@@ -122,12 +146,21 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
         Prefetch(host_batches, lambda batch: sharding.put_batch(batch, mesh))
       )
     )
-    window = StepWindow(start_step, config.batch)
+    max_skipped = config.max_skipped if config.on_nonfinite == 'skip' else None
+    window = StepWindow(start_step, config.batch, max_skipped, bar.message)
+    evaluator = _Evaluator(
+      config, run, jit_eval_step, eval_sources, mesh, window, writer, bar
+    )
+    if standing.evaluation_due:
+      _, standing = evaluator.evaluate(start_step, state.params, standing)
+      evaluator.plot_curves()
+      is_finished = start_step == config.total_steps or standing.stopped_early
     if not is_finished:
       bar.message('Compiling the first step ...')
     for step in range(start_step + 1, config.total_steps + 1):
       if is_finished:
         break
+      profile.before(step, state)
       batch = window.next_batch(batches)
       state, step_metrics = jit_train_step(state, batch, built.train_key)
       window.add(step_metrics)
@@ -138,44 +171,132 @@ def train_and_evaluate(config: Any, workdir: str | os.PathLike) -> TrainState:
         writer.write(step, means)
         bar.update(step, means)
 
+      # Before an evaluation, which may outlast what a signal leaves of time.
+      is_stopped = signals.reached(step)
       evaluation = None
       if step % config.eval_every == 0 or is_last:
-        window.fetch()
-        with bar.pause(), window.pause():
-          evaluation = evaluate.evaluate_sets(
-            jit_eval_step, state.params, config, eval_sources, mesh
+        if is_stopped:
+          standing = dataclasses.replace(standing, evaluation_due=True)
+        else:
+          evaluation, standing = evaluator.evaluate(
+            step, state.params, standing, signals.interrupted
           )
-          writer.write(step, evaluation)
-          bar.message(f'step {step:,}: {progress.format_metrics(evaluation)}')
-          if is_main_process:
-            _plot_curves(run)
-        if config.best_metric:
-          value = evaluation[config.best_metric]
-          standing = standing.after(
-            value, step, config.best_metric, config.patience
-          )
-      is_finished = is_last or standing.stopped_early
+          is_stopped = standing.evaluation_due
+      is_finished = standing.stopped_early or (is_last and not is_stopped)
 
       is_best = evaluation is not None and standing.best_step == step
       every = config.checkpoint_every
-      if is_finished or is_best or (every and step % every == 0):
+      is_due = every and step % every == 0
+      if is_finished or is_stopped or is_best or is_due:
         window.fetch()
         with bar.pause(), window.pause(), jax.transfer_guard('allow'):
           _check_finite(state.params, step)
           saved.save(step, state, standing, evaluation)
+      if is_stopped:
+        saved.wait()
+        raise signals.stopped(step)
+      if evaluation is not None and (is_finished or not signals.has_come):
+        evaluator.plot_curves()
 
     # Export.
     saved.wait()
     params = state.params
     if config.export == 'best' and standing.best_step is not None:
       params = saved.restore(standing.best_step, built.target)[0].params
+    params = sharding.to_host(params, keep=is_main_process)
     if is_main_process:
       waited = window.data_wait()
       if waited is not None:
         bar.message(f'Waited for data {waited:.1%} of the time')
-      checkpoints.save_params(jax.device_get(params), run.model)
+      checkpoints.save_params(blocks.unstack_layers(params), run.model)
       bar.message(f'Finished: {run.path}')
   return state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluator:
+  """Evaluates a run and says what comes out, there and in its log."""
+
+  config: Any
+  run: Workdir
+  jit_eval_step: Callable[..., Any]
+  eval_sources: eval_sets.EvalSets
+  mesh: Any
+  window: StepWindow
+  writer: MetricWriter
+  bar: progress.Progress
+
+  def evaluate(
+    self,
+    step: int,
+    params: Any,
+    standing: Standing,
+    is_abandoned: Callable[[], bool] = lambda: False,
+  ) -> tuple[Mapping[str, float] | None, Standing]:
+    """Returns the metrics and how the run stands then.
+
+    Args:
+      step: number of updates that the parameters have seen.
+      params: of the model.
+      standing: before.
+      is_abandoned: as `evaluate.evaluate` asks it; if so, the metrics are None
+        and the evaluation stays due.
+    """
+    self.window.fetch()
+    with self.bar.pause(), self.window.pause():
+      try:
+        metrics = evaluate.evaluate_sets(
+          self.jit_eval_step,
+          params,
+          self.config,
+          self.eval_sources,
+          self.mesh,
+          is_abandoned,
+        )
+      except evaluate.AbandonedError:
+        return None, dataclasses.replace(standing, evaluation_due=True)
+      # A process that made it up for another may have been killed since.
+      if not (standing.evaluation_due and self._is_logged(step)):
+        self.writer.write(step, metrics)
+      self.bar.message(f'step {step:,}: {progress.format_metrics(metrics)}')
+    best_metric, patience = self.config.best_metric, self.config.patience
+    if best_metric:
+      standing = standing.after(
+        metrics[best_metric], step, best_metric, patience
+      )
+    return metrics, dataclasses.replace(standing, evaluation_due=False)
+
+  def plot_curves(self) -> None:
+    """Draws the log, on the process that writes it."""
+    if jax.process_index() == 0:
+      from vit_jax import figures  # matplotlib takes a second to import.
+
+      run = self.run
+      with self.bar.pause(), self.window.pause(), run.writing(run.curves):
+        metrics = read_metrics(run.metrics)
+        figures.plot_curves(metrics, run.curves, run.path.name)
+
+  def _is_logged(self, step: int) -> bool:
+    """Whether the log has an evaluation after that step."""
+    return jax.process_index() == 0 and any(
+      step in steps
+      for name, (steps, _) in read_metrics(self.run.metrics).items()
+      if not name.startswith('train/')
+    )
+
+
+def _settings(
+  config: Any, train_source: sources.Source, eval_sources: eval_sets.EvalSets
+) -> dict[str, Any]:
+  """Returns what decides on the run, the same in every process."""
+  settings = config.to_dict()
+  # The splits in full: of a folder that is not split, 'test' is a share.
+  test_split = eval_sources['test'].split
+  settings['pp'] |= {'train': train_source.split, 'test': test_split}
+  settings['data_fingerprint'] = {'train': train_source.fingerprint}
+  tested = {name: each.fingerprint for name, each in eval_sources.items()}
+  distributed.check_agreement(settings | {'data_tested': tested})
+  return settings
 
 
 def _check_finite(params: Any, step: int) -> None:
@@ -191,9 +312,3 @@ def _all_finite(params: Any) -> jax.Array:
   return jnp.stack(
     [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
   ).all()
-
-
-def _plot_curves(run: Workdir) -> None:
-  from vit_jax import figures  # matplotlib takes a second to import.
-
-  figures.plot_curves(read_metrics(run.metrics), run.curves, run.path.name)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vit_jax import sharding
+from vit_jax import guard, sharding
 from vit_jax.data import augment
+from vit_jax.models import blocks
 
 Batch = Mapping[str, jax.Array]
 
@@ -21,9 +22,12 @@ class TrainState:
   """All that an update changes.
 
   Attributes:
-    step: int32 [], number of updates made.
-    params: the model's parameters.
-    opt_state: of the optimiser, its own count of updates included.
+    step: int32 [], number of updates made, those that were left out as they
+      were not finite included.
+    params: the model's parameters; with `config.scan_layers` those of the
+      blocks are stacked, and `blocks.unstack_layers` takes them apart.
+    opt_state: of the optimiser, its own count of updates included; a
+      `guard.GuardState` around it where updates can be left out.
   """
 
   step: jax.Array
@@ -73,8 +77,8 @@ def train_step(
     batch: 'image' uint8 [batch, height, width, 3], 'label' int32 [batch].
     key: the run's key, the same at every step.
     model: the module.
-    tx: the optimiser.
-    schedule: learning rate by step, for the log; `tx` has its own.
+    tx: the optimiser, which `guard.guarded` may stand around.
+    schedule: learning rate by update, for the log; `tx` has its own.
     transform: augments and normalises: (a key per image, images) -> inputs.
     accum_steps: micro-batches whose gradients are averaged; it divides the
       batch.
@@ -84,59 +88,38 @@ def train_step(
 
   Returns:
     The next state and float32 scalars 'loss', 'accuracy', 'learning_rate' and
-    'grad_norm' (before clipping).
+    'grad_norm' (before clipping); with a guard, its metrics too.
   """
-  keys, base_key = _step_keys(key, state.step, batch['label'].shape[0])
+  scale = guard.scale_of(state.opt_state)
 
-  def loss_and_accuracy(params, images, labels, keys, micro_key):
-    mixing_key, dropout_key = jax.random.split(micro_key)
+  def micro_step(rows, key):
+    images, labels, keys = rows
+    mixing_key, dropout_key = jax.random.split(key)
     targets = jax.nn.one_hot(labels, model.num_classes)
-    inputs, targets = augment.mix(
+    mixed = augment.mix(
       mixing_key, transform(keys, images), targets, mixup_alpha, cutmix_alpha
     )
-    logits = model.apply(
-      {'params': params},
-      inputs,
-      train=True,
-      rngs={'dropout': dropout_key},
-    )
-    accuracy = (logits.argmax(axis=-1) == labels).mean()
-    return softmax_cross_entropy(logits, targets, label_smoothing), accuracy
-
-  def gradients(images, labels, keys, micro_step):
-    """Returns ((loss, accuracy), gradients) of one micro-batch."""
-    return jax.value_and_grad(loss_and_accuracy, has_aux=True)(
-      state.params,
-      images,
-      labels,
-      keys,
-      jax.random.fold_in(base_key, micro_step),
+    return _gradients(
+      model, state.params, *mixed, labels, dropout_key, label_smoothing, scale
     )
 
+  keys, base_key = _step_keys(key, state.step, batch['label'].shape[0])
   rows = batch['image'], batch['label'], keys
-  if accum_steps == 1:
-    (loss, accuracy), grads = gradients(*rows, 0)
-  else:
-    micro_batches = jax.tree.map(
-      functools.partial(_split_rows, accum_steps=accum_steps), rows
-    )
-
-    def add(total, xs):
-      return jax.tree.map(jnp.add, total, gradients(*xs)), None
-
-    shapes = jax.eval_shape(gradients, *(x[0] for x in micro_batches), 0)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    total, _ = jax.lax.scan(
-      add, zeros, (*micro_batches, jnp.arange(accum_steps))
-    )
-    (loss, accuracy), grads = jax.tree.map(lambda x: x / accum_steps, total)
-
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  (loss, accuracy), grads = _mean_of_micro_batches(
+    micro_step, rows, base_key, accum_steps
+  )
+  if scale is not None:
+    grads = jax.tree.map(lambda grad: grad / scale, grads)
+  updates, opt_state = optax.with_extra_args_support(tx).update(
+    grads, state.opt_state, state.params, loss=loss
+  )
+  num_updates = state.step - guard.num_left_out(state.opt_state)
   metrics = {
     'loss': loss,
     'accuracy': accuracy,
-    'learning_rate': schedule(state.step),
+    'learning_rate': schedule(num_updates),
     'grad_norm': optax.tree.norm(grads),
+    **guard.guard_metrics(state.opt_state, opt_state),
   }
   next_state = TrainState(
     step=state.step + 1,
@@ -144,6 +127,64 @@ def train_step(
     opt_state=opt_state,
   )
   return next_state, metrics
+
+
+def _gradients(
+  model: Any,
+  params: Any,
+  inputs: jax.Array,
+  targets: jax.Array,
+  labels: jax.Array,
+  dropout_key: jax.Array,
+  label_smoothing: float,
+  scale: jax.Array | None,
+) -> tuple[tuple[jax.Array, jax.Array], Any]:
+  """Returns ((loss, accuracy), gradients of `scale` times the loss)."""
+
+  def scaled_loss(params):
+    logits = model.apply(
+      {'params': params}, inputs, train=True, rngs={'dropout': dropout_key}
+    )
+    loss = softmax_cross_entropy(logits, targets, label_smoothing)
+    accuracy = (logits.argmax(axis=-1) == labels).mean()
+    return loss if scale is None else loss * scale, (loss, accuracy)
+
+  (_, metrics), grads = jax.value_and_grad(scaled_loss, has_aux=True)(params)
+  return metrics, grads
+
+
+def _mean_of_micro_batches(
+  micro_step: Callable[[Any, jax.Array], Any],
+  rows: Any,
+  base_key: jax.Array,
+  accum_steps: int,
+) -> Any:
+  """Returns the mean of what `micro_step` gives for each micro-batch.
+
+  Args:
+    micro_step: takes (rows, a key) of one micro-batch.
+    rows: tree of arrays [batch, ...].
+    base_key: to fold the number of the micro-batch into.
+    accum_steps: how many there are.
+  """
+
+  def numbered(rows, number):
+    return micro_step(rows, jax.random.fold_in(base_key, number))
+
+  if accum_steps == 1:
+    return numbered(rows, 0)
+  split_rows = functools.partial(_split_rows, accum_steps=accum_steps)
+  micro_batches = jax.tree.map(split_rows, rows), jnp.arange(accum_steps)
+
+  def add(total, xs):
+    return jax.tree.map(jnp.add, total, numbered(*xs)), None
+
+  shapes = jax.eval_shape(
+    numbered, *jax.tree.map(lambda x: x[0], micro_batches)
+  )
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  total, _ = jax.lax.scan(add, zeros, micro_batches)
+  return jax.tree.map(lambda x: x / accum_steps, total)
 
 
 def make_train_step(
@@ -252,9 +293,23 @@ def _split_rows(x: jax.Array, accum_steps: int) -> jax.Array:
 
 
 def init_params(model: Any, key: jax.Array, image_size: int) -> Any:
-  """Returns random parameters for square images of `image_size` pixels."""
+  """Returns random parameters for square images of `image_size` pixels.
+
+  They are as a state has them: stacked for a model with `scan_layers`.
+  """
   images = jnp.zeros((1, image_size, image_size, 3))
-  return model.init(key, images)['params']
+  return as_in_state(model, model.init(key, images)['params'])
+
+
+def as_in_state(model: Any, params: Any) -> Any:
+  """Returns parameters as a state of `model` has them.
+
+  Args:
+    model: the module.
+    params: of it, in the published layout.
+  """
+  has_stack = getattr(model, 'scan_layers', False)
+  return blocks.stack_layers(params) if has_stack else params
 
 
 def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from vit_jax import errors
 from vit_jax.attention.maps import class_token_map
-from vit_jax.models.vit import MultiHeadDotProductAttention, VisionTransformer
+from vit_jax.models.attention import MultiHeadDotProductAttention
+from vit_jax.models.vit import VisionTransformer
 
 Array = jax.Array | np.ndarray
 Tap = Callable[[int, jax.Array], jax.Array]
@@ -85,6 +86,8 @@ def tapped_logits(
       return output
     return tap(int(block.removeprefix('encoderblock_')), output)
 
+  # One after the other, and with weights to look at, however it is trained.
+  model = model.clone(attention='plain', scan_layers=False)
   with nn.intercept_methods(interceptor):
     return model.apply({'params': params}, images, train=False)  # pyright: ignore[reportReturnType]
 

@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import pathlib
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,23 @@ from vit_jax.checkpoints.arrays import (
   StoredArray,
   StoredFile,
 )
+from vit_jax.checkpoints.record import DamagedError, read_record
+
+# Blocks that are scanned have one array for all; the models' names for them.
+_STACKED = re.compile(r'(.*\b(?:encoderblock|MixerBlock))/(.+)')
+_MAX_LAYERS = 1_000  # What claims more is damage.
 
 
 @contextlib.contextmanager
 def open_newest_state(run: pathlib.Path) -> Iterator[StoredFile]:
   """Opens the parameters in the newest checkpoint of a run directory.
 
+  They are in the published layout, also where the state has blocks stacked.
+
   Raises:
     CheckpointNotFoundError: it has none.
-    CheckpointError: the newest one can't be read.
+    CheckpointError: the newest one can't be read, or, as soon as its arrays
+      are, it is not what was saved.
   """
   # What Orbax hasn't finished has a longer name.
   steps = [int(p.name) for p in run.glob('checkpoints/*') if p.name.isdecimal()]
@@ -34,33 +43,60 @@ def open_newest_state(run: pathlib.Path) -> Iterator[StoredFile]:
     )
   path = run / 'checkpoints' / str(max(steps)) / 'state'
   try:
+    saved = read_record(path.parent).arrays
     shapes = _saved_shapes(path)
   except Exception as error:  # Orbax raises whatever it meets.
     raise errors.CheckpointError(
       f'{path}: the checkpoint can not be read ({errors.first_line(error)}). '
-      'Remove that directory to take the checkpoint before it.'
+      'Move that directory away to take the checkpoint before it.'
     ) from error
   values, lock = functools.cache(lambda: _read(path, shapes)), threading.Lock()
 
   def load(key: str) -> np.ndarray:
     try:
       with lock:  # Orbax reads all at once.
-        return np.asarray(values()[key])
+        array = np.asarray(values()[key])
+      if saved is not None:
+        _check_saved(f'params/{key}', array, saved)
+      return array
     except Exception as error:  # As above.
       raise DamagedArrayError(errors.first_line(error)) from error
 
-  yield StoredFile(
-    str(path),
-    {
-      key: StoredArray(
-        key,
-        tuple(leaf.shape),
-        np.dtype(leaf.dtype),
-        functools.partial(load, key),
+  arrays = {
+    key: StoredArray(
+      key, tuple(leaf.shape), np.dtype(leaf.dtype), functools.partial(load, key)
+    )
+    for key, leaf in shapes.items()
+  }
+  yield StoredFile(str(path), dict(_by_layer(arrays, path)))
+
+
+def _by_layer(
+  arrays: Mapping[str, StoredArray], path: pathlib.Path
+) -> Iterator[tuple[str, StoredArray]]:
+  """Yields names and arrays, one a layer where one array is of all layers."""
+  for key, array in arrays.items():
+    match = _STACKED.fullmatch(key)
+    if not match:
+      yield key, array
+      continue
+    depth = array.shape[0] if array.shape else 0
+    if not 0 < depth <= _MAX_LAYERS:
+      raise errors.CheckpointError(
+        f'{path}: {key} has the shape {array.shape}, expected the number of '
+        f'layers first, from 1 to {_MAX_LAYERS:,}. Move that directory away to '
+        'take the checkpoint before it.'
       )
-      for key, leaf in shapes.items()
-    },
-  )
+    for i in range(depth):
+      yield f'{match[1]}_{i}/{match[2]}', array.map(lambda x, i=i: x[i])
+
+
+def _check_saved(name: str, array: np.ndarray, saved: Mapping[str, str]):
+  """Raises DamagedError where the array is not what was saved."""
+  from vit_jax.checkpoints.fingerprint import fingerprints
+
+  if fingerprints({name: array}).get(name) != saved.get(name):
+    raise DamagedError('it is not what was saved')
 
 
 def _saved_shapes(path: pathlib.Path) -> dict[str, Any]:

@@ -2,57 +2,23 @@
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vit_jax import errors
+from vit_jax.checkpoints import fallback, record, room
+from vit_jax.checkpoints.fingerprint import fingerprints
+from vit_jax.checkpoints.reasons import reason_of
+from vit_jax.checkpoints.restore import read_state
+from vit_jax.checkpoints.standing import Standing
 
-_MAX_NAMED = 5  # Arrays that differ; as a rule all do.
-
-
-@dataclasses.dataclass(frozen=True)
-class Standing:
-  """How a run stands at evaluations: what resuming needs beside the state.
-
-  Attributes:
-    best_value: the best metric so far, None before the first that is a number.
-    best_step: the first step that had it.
-    num_stale: evaluations since then.
-    stopped_early: whether the run is over because it ran out of patience.
-  """
-
-  best_value: float | None = None
-  best_step: int | None = None
-  num_stale: int = 0
-  stopped_early: bool = False
-
-  def after(
-    self, value: float, step: int, metric: str, patience: int = 0
-  ) -> 'Standing':
-    """Returns the standing after one more evaluation.
-
-    Args:
-      value: of the metric; NaN is never better.
-      step: of the evaluation.
-      metric: its name, which says whether lower is better.
-      patience: stale evaluations after which the run is over, 0 for never.
-    """
-    if _is_better(metric, value, self.best_value):
-      return Standing(value, step)
-    num_stale = self.num_stale + 1
-    return dataclasses.replace(
-      self,
-      num_stale=num_stale,
-      stopped_early=0 < patience <= num_stale,
-    )
+__all__ = ['Standing', 'StateCheckpoints', 'abstract_state']
 
 
 @dataclasses.dataclass
@@ -82,25 +48,37 @@ class StateCheckpoints:
     keep: how many of the newest to keep.
     best_metric: name of the metric whose best checkpoint is kept too, by the
       `Standing` that is saved or was restored; None for none.
+    settings: of the run, plain values, which are saved beside each state.
+    is_held: whether the run's directory is still its own; None doesn't ask.
   """
 
   def __init__(
-    self, directory: pathlib.Path, keep: int, best_metric: str | None
+    self,
+    directory: pathlib.Path,
+    keep: int,
+    best_metric: str | None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    is_held: Callable[[], bool] | None = None,
   ):
+    self._settings = settings
+    self._is_held = is_held
     self._best = _KeepBest()
     keepers: list[Any] = [policies.LatestN(keep)]
     if best_metric:
       keepers.append(self._best)
+    self._num_kept = keep + bool(best_metric)
     self._directory = directory
     _remove_leftovers(directory)
-    self._manager = ocp.CheckpointManager(
-      directory.absolute(),
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy(keepers),
-        enable_async_checkpointing=True,
-      ),
-      item_names=('state', 'standing'),
-    )
+    with self._writing():
+      self._manager = ocp.CheckpointManager(
+        directory.absolute(),
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=policies.AnyPreservationPolicy(keepers),
+          enable_async_checkpointing=True,
+        ),
+        item_names=('state', record.ITEM),
+      )
 
   def __enter__(self) -> 'StateCheckpoints':
     return self
@@ -131,22 +109,57 @@ class StateCheckpoints:
         looks into the checkpoint.
 
     Raises:
-      CheckpointError: the save before this one failed, or this one can't start.
+      CheckpointError: the save before this one failed, or this one can't start,
+        or the directory is another run's by now.
     """
     self._best.step = standing.best_step
+    content = record.Record(step, standing, fingerprints(state), self._settings)
     with self._writing():
+      self._check_present()
       saved = self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state),
-          standing=ocp.args.JsonSave(dataclasses.asdict(standing)),
+          standing=ocp.args.JsonSave(content.to_json()),
         ),
         custom_metadata=dict(metrics) if metrics else None,
       )
-    assert saved, f'Orbax refused to save step {step}.'
+    if not saved:  # As Orbax does, in silence, of a step before the newest.
+      raise errors.CheckpointError(
+        f'{self._directory}: step {step} can not be saved, as step '
+        f'{self.latest_step()} is there. Is another run writing here?'
+      )
+
+  def restore_newest(self, target: Any) -> tuple[int, Any, Standing] | None:
+    """Reads the newest checkpoint that is what was saved.
+
+    Newer ones, which are damaged, are moved aside as `STEP.corrupt`, and a
+    warning says so. Where none is whole, nothing is moved.
+
+    Args:
+      target: tree of `jax.ShapeDtypeStruct`s with shardings.
+
+    Returns:
+      The step, the state, on the devices that `target` says, and the standing;
+      None where there are no checkpoints.
+
+    Raises:
+      CheckpointError: none is whole, or the newest that is can't be read or is
+        of another model or optimiser; the text says which.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    if not steps:
+      return None
+    found, damages = fallback.newest_whole(self._directory, steps, target)
+    if damages:
+      with self._writing():
+        fallback.move_aside(self._directory, damages, found[0])
+        self._manager.reload()  # It has a list of the steps.
+    self._best.step = found[2].best_step
+    return found
 
   def restore(self, step: int, target: Any) -> tuple[Any, Standing]:
-    """Reads a checkpoint.
+    """Reads one checkpoint.
 
     Args:
       step: one that was saved.
@@ -156,25 +169,43 @@ class StateCheckpoints:
       The state, on the devices that `target` says, and the standing.
 
     Raises:
-      CheckpointError: the files are damaged, or whole but of another model or
+      CheckpointError: it is damaged, can't be read or is of another model or
         optimiser; the text says which.
     """
     path = self._directory / str(step)
-    _check_fit(path, target)
-    args = ocp.args.Composite(
-      state=ocp.args.StandardRestore(target), standing=ocp.args.JsonRestore()
-    )
     try:
-      items = self._manager.restore(step, args=args)
-      standing = Standing(**items['standing'])
-    except Exception as error:  # Orbax raises bare ones for truncated files.
+      return read_state(path, target)
+    except record.DamagedError as error:
       raise errors.CheckpointError(
-        f'{path}: the checkpoint can not be read '
-        f'({errors.first_line(error)}). Remove that directory to continue from '
-        'the checkpoint before it.'
+        f'{path}: the checkpoint is damaged ({error}). Put back a copy of it, '
+        'or take the newest one: scripts/convert_checkpoint.py writes the '
+        'weights of a run that has no model.npz.'
       ) from error
-    self._best.step = standing.best_step
-    return items['state'], standing
+
+  def settings(self, step: int) -> Mapping[str, Any] | None:
+    """Returns the settings that a checkpoint was saved with.
+
+    Args:
+      step: one that was restored.
+
+    Returns:
+      Plain values; None where an earlier version of this package, which didn't
+      note them, saved it.
+    """
+    return record.read_record(self._directory / str(step)).settings
+
+  def check_room(self, target: Any) -> None:
+    """Finds out before the first save whether the disk has room.
+
+    Args:
+      target: the state as `jax.ShapeDtypeStruct`s.
+
+    Raises:
+      CheckpointError: not even for one checkpoint.
+    """
+    # One more than are kept, as the oldest goes when the newest is whole.
+    num_more = self._num_kept + 1 - len(self._manager.all_steps())
+    room.check_room(self._directory, target, num_more)
 
   def wait(self):
     """Returns once the last save is on disk.
@@ -184,15 +215,31 @@ class StateCheckpoints:
     """
     with self._writing():
       self._manager.wait_until_finished()
+      self._check_present()
+
+  def _check_present(self) -> None:
+    # Orbax would make it again, and the run's other files would be missing.
+    if not self._directory.is_dir():
+      raise FileNotFoundError('the directory is gone')
+    if self._is_held is not None and not self._is_held():
+      raise errors.CheckpointError(
+        f'{self._directory.parent} was replaced while this run was writing '
+        'there: run.lock is gone, or is of another run. This one has stopped '
+        'and left what is there alone. Name another directory: --workdir=DIR.'
+      )
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
     try:
       yield
+    except errors.CheckpointError:
+      raise
     except Exception as error:  # Full disks come as several kinds.
+      # What is raised then is about some file that was not found again.
+      gone = '' if self._directory.is_dir() else 'the directory is gone'
       raise errors.CheckpointError(
         f'{self._directory}: a checkpoint can not be written '
-        f'({errors.first_line(error)}). Once it can, the same command goes on '
+        f'({gone or reason_of(error)}). Once it can, the same command goes on '
         'from the last one that is whole.'
       ) from error
 
@@ -222,53 +269,3 @@ def abstract_state(state: Any, shardings: Any) -> Any:
     state,
     shardings,
   )
-
-
-def _check_fit(path: pathlib.Path, target: Any) -> None:
-  """Raises CheckpointError where what was saved are other arrays.
-
-  Orbax would cast a dtype in silence, and a shape looks like damage there.
-  """
-  try:
-    metadata = ocp.StandardCheckpointHandler().metadata(
-      path.absolute() / 'state'
-    )
-    found = _arrays(metadata.tree)
-  except Exception:  # Damage, whatever Orbax makes of it; reading tells.
-    return
-  wanted = _arrays(target)
-  differing = [
-    f'  {name}: {found.get(name, "nothing")} there, '
-    f'{wanted.get(name, "nothing")} now'
-    for name in sorted({*found, *wanted})
-    if found.get(name) != wanted.get(name)
-  ]
-  if differing:
-    more = len(differing) - _MAX_NAMED
-    raise errors.CheckpointError(
-      f'{path}: the checkpoint is whole, but of another model or optimizer:\n'
-      + '\n'.join(differing[:_MAX_NAMED])
-      + (f'\n  and {more} more' if more > 0 else '')
-      + '\nContinue it with the settings and the version of this package that '
-      'it was saved with, or name another directory: --workdir=DIR.'
-    )
-
-
-def _arrays(tree: Any) -> dict[str, str]:
-  """Returns {'params/head/bias': 'float32[10]', ...}."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {
-    # Orbax gives fields as keys, so only the names can be compared.
-    jax.tree_util.keystr(path, simple=True, separator='/'): (
-      f'{np.dtype(leaf.dtype)}{[*leaf.shape]}'
-    )
-    for path, leaf in leaves
-    if hasattr(leaf, 'shape')
-  }
-
-
-def _is_better(metric: str, value: float, best: float | None) -> bool:
-  """Whether `value` beats `best`; of a loss, lower does. NaN beats nothing."""
-  if math.isnan(value) or best is None:
-    return not math.isnan(value)
-  return value < best if metric.endswith('loss') else value > best

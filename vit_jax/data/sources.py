@@ -137,7 +137,7 @@ def load_source(config: Any, split: str) -> Source:
   gain = derived.find(label).gain if label else 1
   builder = builders.open_builder(config)
   fields = examples.find_fields(config.dataset, builder, label)
-  _check_split(config.dataset, split, builder)
+  _check_split(config, split, builder)
   records = _Records(config.dataset, split, builder, fields)
   source = Source(
     name=config.dataset,
@@ -266,22 +266,38 @@ def _check_no_preset(dataset: str):
     )
 
 
-def _check_split(dataset: str, split: str, builder: Any):
-  """Raises ConfigError unless `split` names at least one example."""
+def _check_split(config: Any, split: str, builder: Any):
+  """Raises ConfigError unless `split` names at least one example.
+
+  Where it is what is trained on, the text has what is wrong with what is tested
+  on as well.
+  """
+  problem = _split_problem(config.dataset, split, builder)
+  if not problem:
+    return
+  pp = config.get('pp') or {}
+  test = pp.get('test')
+  if test and test != split == pp.get('train'):
+    of_test = _split_problem(config.dataset, test, builder)
+    problem += f'\n{of_test}' if of_test else ''
+  raise errors.ConfigError(problem)
+
+
+def _split_problem(dataset: str, split: str, builder: Any) -> str:
+  """Returns why a split can't be had, '' if it can."""
   names = list(builder.info.splits)
   for part in split.split('+'):
     name = part.partition('[')[0].strip()
     if name not in (*names, 'all'):
       text = errors.unknown_name('split', name, names)
-      raise errors.ConfigError(f'Data set {dataset!r}: {text}')
+      return f'Data set {dataset!r}: {text}'
   try:
     num_examples = builder.info.splits[split].num_examples
   except Exception as error:  # tfds's parser raises many kinds.
-    raise errors.ConfigError(
+    return (
       f'Data set {dataset!r}: split {split!r} is malformed ({error}). Expected '
       "the like of 'train', 'train[:98%]' or 'train[500:]+test'."
-    ) from error
-  if not num_examples:
-    raise errors.ConfigError(
-      f'Data set {dataset!r}: split {split!r} has no examples.'
     )
+  if not num_examples:
+    return f'Data set {dataset!r}: split {split!r} has no examples.'
+  return ''

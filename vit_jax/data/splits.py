@@ -106,7 +106,7 @@ def resolve(
   Raises:
     ConfigError: it is malformed, or there is no such split.
   """
-  parts = _parse(split, where)
+  parts = parse(split, where)
   if not available:
     parts = _shares_of_all(parts, config, where)
     missing = []
@@ -125,7 +125,16 @@ def to_text(parts: Iterable[Part]) -> str:
   return '+'.join(map(str, parts))
 
 
-def _parse(split: str, where: str) -> list[Part]:
+def parse(split: str, where: str) -> list[Part]:
+  """Returns the parts that a split's text names, whatever splits there are.
+
+  Args:
+    split: as `resolve` takes it.
+    where: the data set, for errors.
+
+  Raises:
+    ConfigError: it is malformed.
+  """
   parts = []
   for text in split.split('+'):
     match = _PART.fullmatch(text)
@@ -193,7 +202,7 @@ def _rest(base: str, config: Any, where: str) -> list[Part]:
   other = pp.get('test' if is_train else 'train') or ''
   taken = [
     part
-    for part in (_parse(other, where) if other else ())
+    for part in (parse(other, where) if other else ())
     if part.is_sliced and part.base == 'train'
   ]
   if not taken:

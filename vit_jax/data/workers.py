@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -41,7 +42,7 @@ class Batches:
       ),
       worker_init_fn=_end_with_parent,
     )
-    self._iterator = iter(dataset)
+    self._iterator = _start_without_signals(dataset)
     self._num_workers = num_workers
 
   def __iter__(self) -> Iterator[Any]:
@@ -68,6 +69,20 @@ class Batches:
   def close(self) -> None:
     """Ends the workers."""
     self._iterator.close()
+
+
+def _start_without_signals(dataset: grain.IterDataset) -> Any:
+  """Starts the workers such that Ctrl-C and SIGTERM are not for them.
+
+  They reach all processes of a terminal or a job, and the parent needs its data
+  until it has saved. What a thread blocks, whoever it starts inherits.
+  """
+  kept_away = {signal.SIGINT, signal.SIGTERM}
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, kept_away)
+  try:
+    return iter(dataset)
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent(worker_index: int, worker_count: int) -> None:

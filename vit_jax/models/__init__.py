@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from vit_jax import errors
@@ -55,6 +57,7 @@ _SIZES = {
   'Mixer': ('hidden_dim', 'num_blocks', 'tokens_mlp_dim', 'channels_mlp_dim'),
 }
 _RATES = ('dropout_rate', 'attention_dropout_rate', 'drop_path_rate')
+_UNREADABLE = object()
 
 
 def create_model(
@@ -64,6 +67,9 @@ def create_model(
   gelu: str | None = None,
   dtype: Any = 'float32',
   param_dtype: Any = 'float32',
+  attention: str = 'auto',
+  remat: str = 'none',
+  scan_layers: bool = False,
 ) -> VisionTransformer | MlpMixer:
   """Returns a Flax module; nothing is computed and no memory is taken.
 
@@ -72,8 +78,16 @@ def create_model(
       `model_config(name)`. One with `tokens_mlp_dim` is a Mixer's.
     num_classes: width of the head, or None for the features before it.
     gelu: 'tanh' or 'exact', whatever the config says; None leaves it to that.
-    dtype: of the computation, such as 'bfloat16'.
+    dtype: of the computation: 'float32', 'bfloat16' or 'float16'.
     param_dtype: of the parameters.
+    attention: 'plain' has weights to look at, 'fused' never holds them whole,
+      'auto' is fused where cuDNN has a kernel and plain elsewhere. The outputs
+      are the same. A Mixer has none.
+    remat: what training computes again to save memory: 'none', 'dots' for all
+      but products with weights, or 'full'.
+    scan_layers: whether to compile one block for all, which makes compilation
+      short. Outputs are the same. So are parameters, as `init` makes them, but
+      it pays to give them as `blocks.stack_layers` does.
 
   Raises:
     ConfigError: an unknown name or field, or sizes that don't fit together.
@@ -85,109 +99,176 @@ def create_model(
   config = name_or_config
   if isinstance(config, str):
     config = variants.model_config(config)
-  family = 'Mixer' if 'tokens_mlp_dim' in config else 'ViT'
-  name = config.get('model_name', 'model')
-  _check_family(family, config, name)
-  fields = _module_fields(config, _FIELDS[family])
+  given = {'remat': remat, 'scan_layers': scan_layers}
   if gelu is not None:
-    fields['gelu'] = gelu
-  _check(family, fields, num_classes, name)
-  try:
-    types = {'dtype': jnp.dtype(dtype), 'param_dtype': jnp.dtype(param_dtype)}
-  except TypeError as error:
-    raise errors.ConfigError(
-      f'dtype {dtype!r} or param_dtype {param_dtype!r} is no dtype; use '
-      "'float32' or 'bfloat16'."
-    ) from error
-  module = {'ViT': vit.VisionTransformer, 'Mixer': mixer.MlpMixer}[family]
-  return module(num_classes=num_classes, **types, **fields)
-
-
-def _check_family(family: str, config: Any, name: str) -> None:
-  """Raises ConfigError if the config has fields of the other family."""
-  other = 'ViT' if family == 'Mixer' else 'Mixer'
-  foreign = [
-    key
-    for key, value in config.items()
-    if key in _FIELDS[other] and key not in _FIELDS[family]
-    if value is not None
-  ]
-  if foreign:
-    sign = 'With' if family == 'Mixer' else 'Without'
-    raise errors.ConfigError(
-      f'Model {name!r} has fields of a {other}: {", ".join(sorted(foreign))}. '
-      f'{sign} model.tokens_mlp_dim it is taken for a {family}, whose fields '
-      f'are {", ".join(_FIELDS[family])}. Use those of one of the two.'
-    )
-
-
-def _module_fields(
-  config: Any, names: dict[str, Any], path: str = 'model'
-) -> dict[str, Any]:
-  """Returns the module's arguments for a (nested) config."""
-  fields = {}
-  for key, value in config.items():
-    if key not in names:
-      raise errors.ConfigError(
-        errors.unknown_name(
-          'config field', f'{path}.{key}', [f'{path}.{name}' for name in names]
-        )
-      )
-    if isinstance(names[key], dict):
-      if value is None:  # As some write a model without a stem.
-        continue
-      if not hasattr(value, 'items'):
-        raise errors.ConfigError(
-          f'Config field {path}.{key} is {value!r}, expected one with the '
-          f'fields {", ".join(names[key])}.'
-        )
-      fields |= _module_fields(value, names[key], f'{path}.{key}')
-    elif names[key] is not None:
-      # ConfigDict gives lists back where tuples were overridden.
-      fields[names[key]] = tuple(value) if isinstance(value, list) else value
-  return fields
-
-
-def _check(
-  family: str, fields: dict[str, Any], num_classes: int | None, name: str
-) -> None:
-  """Raises one ConfigError that lists all that can't be built."""
-  required = sorted({'patch_size', *_SIZES[family]})
-  problems = [
-    f'{field} is missing' for field in required if field not in fields
-  ]
-  problems += [
-    f'{field} {fields[field]} is not positive'
-    for field in sorted(_SIZES[family])
-    if fields.get(field, 1) < 1
-  ]
+    given['gelu'] = gelu
+  family, fields, problems = _read(config, given | {'attention': attention})
   if num_classes is not None and num_classes < 1:
     problems.append(
       f'num_classes {num_classes} is not positive (None gives the features '
       'before the head)'
     )
+  if problems:
+    # Some are sentences already.
+    text = '; '.join(problem.removesuffix('.') for problem in problems)
+    name = config.get('model_name', 'model')
+    raise errors.ConfigError(f'Model {name!r}: {text}.')
+  try:
+    types = {'dtype': jnp.dtype(dtype), 'param_dtype': jnp.dtype(param_dtype)}
+  except TypeError as error:
+    raise errors.ConfigError(
+      f'dtype {dtype!r} or param_dtype {param_dtype!r} is no dtype; use '
+      "'float32', 'bfloat16' or 'float16'."
+    ) from error
+  module = {'ViT': vit.VisionTransformer, 'Mixer': mixer.MlpMixer}[family]
+  return module(num_classes=num_classes, **types, **fields)
+
+
+def config_problems(
+  config: ConfigDict, unreadable: Collection[str] = ()
+) -> list[str]:
+  """Returns all that keeps a model from being made of a config.
+
+  Args:
+    config: as `create_model` takes it.
+    unreadable: fields whose values mean nothing, such as
+      'transformer.num_heads'. What depends on them is not judged.
+  """
+  return _read(config, {}, unreadable)[2]
+
+
+def _read(
+  config: Any, given: dict[str, Any], unreadable: Collection[str] = ()
+) -> tuple[str, dict[str, Any], list[str]]:
+  """Returns the family, the module's arguments and what is wrong with them."""
+  family = 'Mixer' if 'tokens_mlp_dim' in config else 'ViT'
+  foreign = _foreign_fields(family, config)
+  own = {key: value for key, value in config.items() if key not in foreign}
+  fields, problems = _module_fields(own, _FIELDS[family])
+  unread = {_module_name(family, field) for field in unreadable}
+  for name, value in [*fields.items()]:
+    if value is _UNREADABLE:
+      unread.add(name)
+  if foreign:
+    problems.insert(0, _foreign_text(family, foreign))
+    unread |= {'patch_size', *_SIZES[family]} - {*fields}
+  fields |= given
+  if family == 'Mixer':
+    fields.pop('attention', None)
+  fields = {key: fields[key] for key in fields if key not in unread}
+  return family, fields, problems + _value_problems(family, fields, unread)
+
+
+def _foreign_fields(family: str, config: Any) -> list[str]:
+  """Returns the fields that only models of the other family have."""
+  other = 'ViT' if family == 'Mixer' else 'Mixer'
+  return sorted(
+    key
+    for key, value in config.items()
+    if key in _FIELDS[other] and key not in _FIELDS[family]
+    if value is not None
+  )
+
+
+def _foreign_text(family: str, foreign: list[str]) -> str:
+  other = 'ViT' if family == 'Mixer' else 'Mixer'
+  sign = 'With' if family == 'Mixer' else 'Without'
+  return (
+    f'It has fields of a {other}: {", ".join(foreign)}. '
+    f'{sign} model.tokens_mlp_dim it is taken for a {family}, whose fields '
+    f'are {", ".join(_FIELDS[family])}. Use those of one of the two.'
+  )
+
+
+def _module_name(family: str, field: str) -> str | None:
+  """Returns 'patch_size' for 'patches.size', None for what no module takes."""
+  node: Any = _FIELDS[family]
+  for name in field.split('.'):
+    node = node.get(name) if isinstance(node, dict) else None
+  return node
+
+
+def _module_fields(
+  config: Any, names: dict[str, Any], path: str = 'model'
+) -> tuple[dict[str, Any], list[str]]:
+  """Returns the module's arguments for a (nested) config, and its problems."""
+  fields, problems = {}, []
+  for key, value in config.items():
+    if key not in names:
+      problems.append(
+        errors.unknown_name(
+          'config field', f'{path}.{key}', [f'{path}.{name}' for name in names]
+        )
+      )
+    elif isinstance(names[key], dict):
+      if value is None:  # As some write a model without a stem.
+        continue
+      if not hasattr(value, 'items'):
+        problems.append(
+          f'Config field {path}.{key} is {value!r}, expected one with the '
+          f'fields {", ".join(names[key])}.'
+        )
+        fields |= dict.fromkeys(names[key].values(), _UNREADABLE)
+        continue
+      inner, more = _module_fields(value, names[key], f'{path}.{key}')
+      fields |= inner
+      problems += more
+    elif names[key] is not None:
+      # ConfigDict gives lists back where tuples were overridden.
+      fields[names[key]] = tuple(value) if isinstance(value, list) else value
+  return fields, problems
+
+
+def _value_problems(
+  family: str, fields: dict[str, Any], unread: Collection[str | None]
+) -> list[str]:
+  """Returns which arguments can't be built; `unread` may be missing."""
+  required = sorted({'patch_size', *_SIZES[family]} - {*unread})
+  problems = [
+    f'{field} is missing' for field in required if field not in fields
+  ]
+  sizes = {*_SIZES[family]}
+  if fields.get('representation_size') is not None:
+    sizes.add('representation_size')
+  problems += [
+    f'{field} {fields[field]} is not positive'
+    for field in sorted(sizes)
+    if fields.get(field, 1) < 1
+  ]
   patch = fields.get('patch_size', (1, 1))
-  if not isinstance(patch, tuple) or len(patch) != 2 or min(patch) < 1:
+  if not isinstance(patch, tuple) or len(patch) != 2 or not _are_sizes(patch):
     problems.append(f'patches.size {patch!r} is not a positive (height, width)')
-  if not problems and family == 'ViT':
+  if family == 'ViT':
     problems += _width_problems(fields)
   problems += _choice_problems(fields)
-  if fields.get('resnet_num_layers') is not None:
+  stages = fields.get('resnet_num_layers')
+  if stages is not None:
+    if not _are_sizes(stages):
+      problems.append(f'resnet.num_layers {stages} are not all positive')
     width = int(64 * fields.get('resnet_width_factor', 1.0))
-    if not width or width % 32:
+    if width < 1 or width % 32:
       problems.append(
         f'resnet.width_factor {fields["resnet_width_factor"]} gives {width} '
         'features, which are no multiple of 32 groups'
       )
-  for rate in _RATES:
-    if not 0 <= fields.get(rate, 0.0) < 1:
-      problems.append(f'{rate} {fields[rate]} is not in [0, 1)')
-  if problems:
-    raise errors.ConfigError(f'Model {name!r}: ' + '; '.join(problems) + '.')
+  problems += [
+    f'{rate} {fields[rate]} is not in [0, 1)'
+    for rate in _RATES
+    if not 0 <= fields.get(rate, 0.0) < 1
+  ]
+  return problems
+
+
+def _are_sizes(values: Iterable[Any]) -> bool:
+  return all(
+    isinstance(value, numbers.Integral) and int(value) >= 1 for value in values
+  )
 
 
 def _width_problems(fields: dict[str, Any]) -> list[str]:
-  width, num_heads = fields['hidden_size'], fields['num_heads']
+  # As if they fitted where one of them is wrong by itself.
+  width = max(0, fields.get('hidden_size', 0))
+  num_heads = max(1, fields.get('num_heads', 1))
   problems = []
   if width % num_heads:
     problems.append(
@@ -202,14 +283,17 @@ def _width_problems(fields: dict[str, Any]) -> list[str]:
 
 
 def _choice_problems(fields: dict[str, Any]) -> list[str]:
-  from vit_jax.models import mlp, positions, vit
+  from vit_jax.models import blocks, mlp, positions, vit
+  from vit_jax.models.attention import ATTENTIONS
 
   return [
     errors.unknown_name(field, str(fields[field]), valid)
     for field, valid in {
+      'attention': ATTENTIONS,
       'classifier': vit.CLASSIFIERS,
       'gelu': tuple(mlp.GELUS),
       'position_embedding': positions.POSITION_EMBEDDINGS,
+      'remat': tuple(blocks.REMATS),
     }.items()
     if field in fields and fields[field] not in valid
   ]

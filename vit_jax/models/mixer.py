@@ -4,6 +4,7 @@ The parameter tree is the key tree of Google's published `.npz` files, so names
 here are not free to change.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax import errors
+from vit_jax.models.blocks import apply_blocks
 from vit_jax.models.mlp import MlpBlock
 
 Dtype = Any
@@ -69,6 +71,10 @@ class MlpMixer(nn.Module):
     gelu: 'tanh' for the approximation that the published weights were trained
       with, or 'exact'.
     head_bias_init: the head's bias at the start; its kernel starts at zero.
+    remat: what training computes again instead of keeping it, one of
+      `blocks.REMATS`.
+    scan_layers: whether to compile one block for all of them, whose parameters
+      may be stacked, see `blocks.stack_layers`.
     dtype: of the computation; logits are float32 whatever it is.
     param_dtype: of the parameters.
   """
@@ -81,6 +87,8 @@ class MlpMixer(nn.Module):
   channels_mlp_dim: int
   gelu: str = 'tanh'
   head_bias_init: float = 0.0
+  remat: str = 'none'
+  scan_layers: bool = False
   dtype: Dtype = jnp.float32
   param_dtype: Dtype = jnp.float32
 
@@ -119,10 +127,21 @@ class MlpMixer(nn.Module):
       **types,
     )(x)
     x = x.reshape(x.shape[0], -1, x.shape[-1])
-    for _ in range(self.num_blocks):
-      x = MixerBlock(
-        self.tokens_mlp_dim, self.channels_mlp_dim, self.gelu, **types
-      )(x, train=train)
+    x = apply_blocks(
+      self,
+      functools.partial(
+        MixerBlock,
+        self.tokens_mlp_dim,
+        self.channels_mlp_dim,
+        self.gelu,
+        **types,
+      ),
+      [f'MixerBlock_{i}' for i in range(self.num_blocks)],
+      x,
+      train=train,
+      remat=self.remat,
+      scan_layers=self.scan_layers,
+    )
     x = nn.LayerNorm(epsilon=1e-6, name='pre_head_layer_norm', **types)(x)
     x = x.mean(axis=1)
     if self.num_classes is not None:
@@ -145,9 +164,10 @@ class MlpMixer(nn.Module):
         '(config.pp.crop) or smaller patches (config.model.patches.size).'
       )
     node = self.variables.get('params', {})  # Empty while they are made.
-    for name in ('MixerBlock_0', 'token_mixing', 'Dense_0'):
+    node = node.get('MixerBlock', node.get('MixerBlock_0', {}))
+    for name in ('token_mixing', 'Dense_0'):
       node = node.get(name, {})
-    tokens = node['kernel'].shape[0] if 'kernel' in node else rows * columns
+    tokens = node['kernel'].shape[-2] if 'kernel' in node else rows * columns
     if tokens == rows * columns:
       return
     side = round(tokens**0.5)

@@ -102,6 +102,16 @@ def _h(name: str, patch: int, **kwargs) -> Fields:
   return _vit(name, patch, 1280, 5120, 16, 32, **kwargs)
 
 
+def _giant(name: str, patch: int, **kwargs) -> Fields:
+  """The 'g' of Zhai et al. 2022, arXiv 2106.04560, table 2."""
+  return _vit(name, patch, 1408, 6144, 16, 40, **kwargs)
+
+
+def _gigantic(name: str, patch: int, **kwargs) -> Fields:
+  """The 'G' of the same table."""
+  return _vit(name, patch, 1664, 8192, 16, 48, **kwargs)
+
+
 def _mixer_s(name: str, patch: int) -> Fields:
   return _mixer(name, patch, 8, 512, 2048, 256)
 
@@ -127,6 +137,9 @@ MODELS: dict[str, Callable[[], Fields]] = {
   'ViT-L_16': lambda: _l('ViT-L_16', 16, dropout_rate=0.1),
   'ViT-L_32': lambda: _l('ViT-L_32', 32),
   'ViT-H_14': lambda: _h('ViT-H_14', 14, dropout_rate=0.1),
+  # No weights of these two are published.
+  'ViT-g_14': lambda: _giant('ViT-g_14', 14),
+  'ViT-G_14': lambda: _gigantic('ViT-G_14', 14),
   'ViT-S_16-gap-norep': lambda: _s('ViT-S_16-gap-norep', 16, classifier='gap'),
   'ViT-S_32-gap-norep': lambda: _s('ViT-S_32-gap-norep', 32, classifier='gap'),
   'ViT-B_16-gap-norep': lambda: _b('ViT-B_16-gap-norep', 16, classifier='gap'),
@@ -164,6 +177,8 @@ SHORT_NAMES = {
   'l16': 'ViT-L_16',
   'l32': 'ViT-L_32',
   'h14': 'ViT-H_14',
+  'g14': 'ViT-g_14',
+  'G14': 'ViT-G_14',
   's16_gap_norep': 'ViT-S_16-gap-norep',
   's32_gap_norep': 'ViT-S_32-gap-norep',
   'b16_gap_norep': 'ViT-B_16-gap-norep',

@@ -7,177 +7,18 @@ numbering of current Flax), so names here are not free to change.
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax import errors
 from vit_jax.models import resnet
+from vit_jax.models.attention import MultiHeadDotProductAttention
+from vit_jax.models.encoder import Encoder
 from vit_jax.models.mlp import MlpBlock
-from vit_jax.models.positions import AddPositionEmbedding
 
 Dtype = Any
 
 CLASSIFIERS = ('token', 'gap', 'map', 'unpooled', 'token_unpooled')
-
-
-def attention_weights(
-  query: Float[Array, 'batch queries heads head_dim'],
-  key: Float[Array, 'batch keys heads head_dim'],
-) -> Float[Array, 'batch heads queries keys']:
-  """Returns each query's distribution over keys.
-
-  Args:
-    query: [batch, queries, heads, head_dim].
-    key: [batch, keys, heads, head_dim].
-
-  Returns:
-    [batch, heads, queries, keys] float32; rows sum to one (Vaswani et al.
-    2017, eq. 1).
-  """
-  scale = query.shape[-1] ** -0.5  # Keeps the variance of the logits near one.
-  logits = jnp.einsum('bqhd,bkhd->bhqk', query * scale, key)
-  # bfloat16 has too few digits to sum hundreds of exponentials.
-  return jax.nn.softmax(logits.astype(jnp.float32))
-
-
-class MultiHeadDotProductAttention(nn.Module):
-  """Attention; sows `attention_weights` when intermediates are asked for.
-
-  Flax's layer of the same name would do for training. This one gives way to
-  look at the weights, in float32, at no cost for those who don't, and by
-  `nn.intercept_methods` around `weigh` to reduce or change them on the way.
-  """
-
-  num_heads: int
-  dropout_rate: float = 0.0
-  dtype: Dtype = jnp.float32
-  param_dtype: Dtype = jnp.float32
-
-  def weigh(self, query: jax.Array, key: jax.Array) -> jax.Array:
-    """Returns `attention_weights`; a method, so that it can be intercepted."""
-    return attention_weights(query, key)
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, 'batch queries width'],
-    read: Float[Array, 'batch keys width'] | None = None,
-    *,
-    train: bool,
-  ) -> Float[Array, 'batch queries width']:
-    """Returns what each token of `x` takes from those of `read`.
-
-    Args:
-      x: [batch, queries, width].
-      read: [batch, keys, width], or None for `x` itself: self-attention.
-      train: whether to drop weights.
-    """
-    width = x.shape[-1]
-    read = x if read is None else read
-
-    def project(name, x):  # [batch, tokens, width] -> [..., heads, dim]
-      return nn.DenseGeneral(
-        (self.num_heads, width // self.num_heads),
-        kernel_init=nn.initializers.xavier_uniform(),
-        dtype=self.dtype,
-        param_dtype=self.param_dtype,
-        name=name,
-      )(x)
-
-    query = project('query', x)
-    key, value = project('key', read), project('value', read)
-    weights = self.weigh(query, key)
-    self.sow('intermediates', 'attention_weights', weights)
-    weights = weights.astype(value.dtype)
-    weights = nn.Dropout(self.dropout_rate, deterministic=not train)(weights)
-    x = jnp.einsum('bhqk,bkhd->bqhd', weights, value)
-    return nn.DenseGeneral(
-      width,
-      axis=(-2, -1),
-      kernel_init=nn.initializers.xavier_uniform(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name='out',
-    )(x)
-
-
-class EncoderBlock(nn.Module):
-  """Pre-norm attention and MLP, each on a residual branch."""
-
-  num_heads: int
-  mlp_dim: int
-  gelu: str = 'tanh'
-  dropout_rate: float = 0.0
-  attention_dropout_rate: float = 0.0
-  drop_path_rate: float = 0.0
-  dtype: Dtype = jnp.float32
-  param_dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self, x: Float[Array, 'batch tokens width'], *, train: bool
-  ) -> Float[Array, 'batch tokens width']:
-    types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    # One draw per example for the whole branch, kept ones scaled up (Huang et
-    # al. 2016): dropout that is broadcast over tokens and width.
-    drop_path = nn.Dropout(
-      self.drop_path_rate, broadcast_dims=(1, 2), deterministic=not train
-    )
-
-    y = nn.LayerNorm(epsilon=1e-6, **types)(x)
-    y = MultiHeadDotProductAttention(
-      self.num_heads, dropout_rate=self.attention_dropout_rate, **types
-    )(y, train=train)
-    y = nn.Dropout(self.dropout_rate, deterministic=not train)(y)
-    x = x + drop_path(y)
-
-    y = nn.LayerNorm(epsilon=1e-6, **types)(x)
-    y = MlpBlock(
-      self.mlp_dim, self.gelu, dropout_rate=self.dropout_rate, **types
-    )(y, train=train)
-    return x + drop_path(y)
-
-
-class Encoder(nn.Module):
-  """Position embedding, blocks, and a last norm."""
-
-  num_layers: int
-  num_heads: int
-  mlp_dim: int
-  gelu: str = 'tanh'
-  position_embedding: str = 'learned'
-  dropout_rate: float = 0.0
-  attention_dropout_rate: float = 0.0
-  drop_path_rate: float = 0.0
-  dtype: Dtype = jnp.float32
-  param_dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, 'batch tokens width'],
-    grid: tuple[int, int],
-    *,
-    train: bool,
-  ) -> Float[Array, 'batch tokens width']:
-    types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    x = AddPositionEmbedding(
-      self.position_embedding, self.param_dtype, name='posembed_input'
-    )(x, grid)
-    x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-    for i in range(self.num_layers):
-      x = EncoderBlock(
-        num_heads=self.num_heads,
-        mlp_dim=self.mlp_dim,
-        gelu=self.gelu,
-        dropout_rate=self.dropout_rate,
-        attention_dropout_rate=self.attention_dropout_rate,
-        drop_path_rate=self.drop_path_rate * i / max(1, self.num_layers - 1),
-        name=f'encoderblock_{i}',
-        **types,
-      )(x, train=train)
-    return nn.LayerNorm(epsilon=1e-6, name='encoder_norm', **types)(x)
 
 
 class MAPHead(nn.Module):
@@ -189,6 +30,7 @@ class MAPHead(nn.Module):
   num_heads: int
   mlp_dim: int
   gelu: str = 'tanh'
+  attention: str = 'auto'
   dtype: Dtype = jnp.float32
   param_dtype: Dtype = jnp.float32
 
@@ -202,9 +44,9 @@ class MAPHead(nn.Module):
       'probe', nn.initializers.xavier_uniform(), (1, 1, width), self.param_dtype
     )
     probe = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, width))
-    x = MultiHeadDotProductAttention(self.num_heads, **types)(
-      probe, x, train=train
-    )
+    x = MultiHeadDotProductAttention(
+      self.num_heads, attention=self.attention, **types
+    )(probe, x, train=train)
     y = nn.LayerNorm(epsilon=1e-6, **types)(x)
     x = x + MlpBlock(self.mlp_dim, self.gelu, **types)(y, train=train)
     return x[:, 0]
@@ -236,6 +78,11 @@ class VisionTransformer(nn.Module):
       alone, None for no stem.
     resnet_width_factor: the stem's first stage has 64 times this many features.
     head_bias_init: the head's bias at the start; its kernel starts at zero.
+    attention: one of `attention.ATTENTIONS`; what comes out is the same.
+    remat: what training computes again instead of keeping it, one of
+      `blocks.REMATS`.
+    scan_layers: whether to compile one block for all of them, whose parameters
+      may be stacked, see `blocks.stack_layers`.
     dtype: of the computation; logits are float32 whatever it is.
     param_dtype: of the parameters.
   """
@@ -256,6 +103,9 @@ class VisionTransformer(nn.Module):
   resnet_num_layers: tuple[int, ...] | None = None
   resnet_width_factor: float = 1.0
   head_bias_init: float = 0.0
+  attention: str = 'auto'
+  remat: str = 'none'
+  scan_layers: bool = False
   dtype: Dtype = jnp.float32
   param_dtype: Dtype = jnp.float32
 
@@ -324,6 +174,9 @@ class VisionTransformer(nn.Module):
       dropout_rate=self.dropout_rate,
       attention_dropout_rate=self.attention_dropout_rate,
       drop_path_rate=self.drop_path_rate,
+      attention=self.attention,
+      remat=self.remat,
+      scan_layers=self.scan_layers,
       name='Transformer',
       **types,
     )(x, (rows, columns), train=train)
@@ -333,9 +186,9 @@ class VisionTransformer(nn.Module):
     elif self.classifier == 'gap':
       x = x.mean(axis=1)
     elif self.classifier == 'map':
-      x = MAPHead(self.num_heads, self.mlp_dim, self.gelu, **types)(
-        x, train=train
-      )
+      x = MAPHead(
+        self.num_heads, self.mlp_dim, self.gelu, self.attention, **types
+      )(x, train=train)
     if self.representation_size is not None:
       x = nn.Dense(self.representation_size, name='pre_logits', **types)(x)
       x = nn.tanh(x)

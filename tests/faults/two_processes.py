@@ -1,0 +1,60 @@
+"""One of two processes that restore a sharded state; a test starts both.
+
+Its arguments: the process, the port of the first, the directory of the
+checkpoints, and 'save' or 'restore'. It prints what it ended with.
+"""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from vit_jax import errors
+from vit_jax.checkpoints.state import (
+  Standing,
+  StateCheckpoints,
+  abstract_state,
+)
+
+STEPS = (3, 5)
+
+
+def make_state(step: int):
+  """Returns a state of which each process holds a half."""
+  mesh = jax.make_mesh((2,), ('fsdp',), axis_types=(AxisType.Auto,))
+  value = np.random.default_rng(step).normal(size=(64, 31)).astype('f4')
+  sharding = NamedSharding(mesh, PartitionSpec('fsdp'))
+  return {
+    'kernel': jax.make_array_from_callback(
+      value.shape, sharding, lambda index: value[index]
+    )
+  }
+
+
+def main() -> str:
+  """Returns what it found, in a line."""
+  process, port, directory, action = sys.argv[1:]
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+  with StateCheckpoints(pathlib.Path(directory), 2, None) as saved:
+    if action == 'save':
+      for step in STEPS:
+        saved.save(step, make_state(step), Standing(), None)
+      return 'saved'
+    target = make_state(0)
+    shardings = jax.tree.map(lambda x: x.sharding, target)
+    try:
+      found = saved.restore_newest(abstract_state(target, shardings))
+    except errors.CheckpointError as error:
+      return str(error).replace('\n', ' ')
+    assert found is not None
+    ours = found[1]['kernel'].addressable_shards[0].data
+    wanted = make_state(found[0])['kernel'].addressable_shards[0].data
+    assert np.array_equal(ours, wanted)
+    saved.save(STEPS[-1] + 2, make_state(7), Standing(), None)
+    return f'step {found[0]}'
+
+
+if __name__ == '__main__':
+  print(main(), flush=True)

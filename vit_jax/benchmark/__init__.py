@@ -1,0 +1,1 @@
+"""Measures steps, many settings in a row: images/s, memory, compilation."""
