@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import orbax.checkpoint as ocp
 import parity
 import pytest
 from absl import flags
@@ -21,6 +21,7 @@ import vit_jax
 from vit_jax import checkpoints, errors
 from vit_jax.checkpoints import safetensors as safetensors_files
 from vit_jax.checkpoints.arrays import StoredArray
+from vit_jax.checkpoints.state import Standing, StateCheckpoints
 from vit_jax.inspection import describe, matching, sizes
 from vit_jax.inspection import description as description_module
 
@@ -209,9 +210,9 @@ def test_run_directory(tmp_path, checkpoint_file, monkeypatch):
 
 def test_run_that_has_only_a_checkpoint(tmp_path, mini):
   case = mini('mini-vit')
-  state = {'params': case.params, 'step': 3}
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(tmp_path / 'checkpoints' / '3' / 'state', state)
+  state = {'params': jax.tree.map(jnp.asarray, case.params)}
+  with StateCheckpoints(tmp_path / 'checkpoints', 1, None) as saved:
+    saved.save(3, state | {'step': jnp.int32(3)}, Standing(), None)
   found, wanted = describe(tmp_path), describe(case.path)
   assert found.container == 'checkpoint' and found.has_optimizer_state
   assert found.sha256 is found.file_size is None

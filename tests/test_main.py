@@ -243,15 +243,15 @@ def test_training_imports_neither_tensorflow_nor_torch(stubs, tmp_path):
   assert 'test/accuracy' in result.stdout
   assert str(pathlib.Path('runs/vit/tiny,digits/model.npz')) in result.stdout
 
-  # Its last checkpoint is damaged; TensorStore's threads answer late.
+  # All its checkpoints are damaged; TensorStore's threads answer late.
   (run / 'model.npz').unlink()
-  (run / 'checkpoints/4/state/manifest.ocdbt').write_bytes(b'')
+  for path in (run / 'checkpoints').glob('*/state/manifest.ocdbt'):
+    path.write_bytes(b'')
   result = command('--config', CONFIG, *TINY_RUN, data, cwd=tmp_path)
   assert result.returncode == 2
-  (message,) = result.stderr.splitlines()
-  assert message.startswith('error: runs/vit/tiny,digits/checkpoints/4: the ')
-  assert 'can not be read' in message
-  assert 'Event loop' not in message
+  message, *found = result.stderr.splitlines()
+  assert message.startswith('error: runs/vit/tiny,digits/checkpoints')
+  assert '4' in ''.join(found) and 'Event loop' not in result.stderr
 
 
 @pytest.mark.parametrize(
