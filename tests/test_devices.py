@@ -171,7 +171,7 @@ def assert_trains_like_one(found, model, mesh):
   one, many = found[model, _ALONE], found[model, mesh]
   assert many['loaded'] == one['loaded']
   np.testing.assert_allclose(many['losses'], one['losses'], rtol=1e-5)
-  assert np.ptp(one['losses']) > 0.1
+  assert np.ptp(one['losses']) > 0.05
   # The compiled step leaves the state in the layout that was planned.
   assert {*many['bytes']} == {many['planned_bytes']}
   if mesh[1] * mesh[2] > 1:
