@@ -81,6 +81,16 @@ def test_bits_that_orbax_does_not_miss_are_missed(run, caplog):
   assert f'goes on from step {PREVIOUS}.' in text
 
 
+@pytest.mark.parametrize(
+  'content', [b'{"performance_metracs": {}}', b'[]', b'{', b'\xff', b'{"a": {}, "custom_metadata": {"b": 1}}']
+)
+def test_damaged_notes_of_orbax_cost_nothing(content, run):
+  notes = run / str(NEWEST) / '_CHECKPOINT_METADATA'
+  assert notes.exists()
+  notes.write_bytes(content)
+  assert restore_newest(run) == NEWEST
+
+
 def test_several_are_stepped_over(run, caplog):
   damage(run, NEWEST)
   (run / str(PREVIOUS) / 'standing' / 'metadata').unlink()

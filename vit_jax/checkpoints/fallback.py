@@ -75,6 +75,26 @@ def move_aside(
     multihost_utils.sync_global_devices('damaged checkpoints are aside')
 
 
+def set_notes_aside(directory: pathlib.Path, name: str) -> None:
+  """Renames a file of each checkpoint that nothing is restored from.
+
+  Orbax reads its own notes, and opens nothing if those of one step are damaged.
+
+  Args:
+    directory: of the checkpoints.
+    name: of the file.
+
+  Raises:
+    OSError: they can't be renamed.
+  """
+  if jax.process_index() == 0:
+    for path in [*directory.glob(f'*/{name}')]:
+      if path.parent.name.isdecimal():
+        path.rename(_free_name(path))
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices('damaged notes are aside')
+
+
 def _free_name(path: pathlib.Path) -> pathlib.Path:
   """Returns 7.corrupt for 7, or, where that is taken, 7.corrupt2 and so on."""
   for count in itertools.count(1):

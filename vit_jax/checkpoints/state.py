@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from vit_jax.checkpoints.restore import read_state
 from vit_jax.checkpoints.standing import Standing
 
 __all__ = ['Standing', 'StateCheckpoints', 'abstract_state']
+
+_NOTES = '_CHECKPOINT_METADATA'  # Orbax's, in the directory of each step.
 
 
 @dataclasses.dataclass
@@ -70,15 +73,22 @@ class StateCheckpoints:
     self._num_kept = keep + bool(best_metric)
     self._directory = directory
     _remove_leftovers(directory)
+    open_manager = functools.partial(
+      ocp.CheckpointManager,
+      directory.absolute(),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(keepers),
+        enable_async_checkpointing=True,
+      ),
+      item_names=('state', record.ITEM),
+    )
     with self._writing():
-      self._manager = ocp.CheckpointManager(
-        directory.absolute(),
-        options=ocp.CheckpointManagerOptions(
-          preservation_policy=policies.AnyPreservationPolicy(keepers),
-          enable_async_checkpointing=True,
-        ),
-        item_names=('state', record.ITEM),
-      )
+      try:
+        self._manager = open_manager()
+      # Orbax about damaged notes of its own; nothing is restored from them.
+      except (AttributeError, KeyError, TypeError, ValueError):
+        fallback.set_notes_aside(directory, _NOTES)
+        self._manager = open_manager()
 
   def __enter__(self) -> 'StateCheckpoints':
     return self
