@@ -7,7 +7,6 @@ def leaves_litter(test):
   """Marks a test of Orbax's failures, which would fail whatever comes next."""
   for mark in (
     pytest.mark.usefixtures('litter'),
-    pytest.mark.filterwarnings('ignore:coroutine:RuntimeWarning'),
     pytest.mark.filterwarnings(
       'ignore::pytest.PytestUnraisableExceptionWarning'
     ),

@@ -82,7 +82,14 @@ def test_bits_that_orbax_does_not_miss_are_missed(run, caplog):
 
 
 @pytest.mark.parametrize(
-  'content', [b'{"performance_metracs": {}}', b'[]', b'{', b'\xff', b'{"a": {}, "custom_metadata": {"b": 1}}']
+  'content',
+  [
+    b'{"performance_metracs": {}}',
+    b'[]',
+    b'{',
+    b'\xff',
+    b'{"a": {}, "custom_metadata": {"b": 1}}',
+  ],
 )
 def test_damaged_notes_of_orbax_cost_nothing(content, run):
   notes = run / str(NEWEST) / '_CHECKPOINT_METADATA'
