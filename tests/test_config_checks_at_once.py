@@ -32,6 +32,33 @@ def set_fields(config, **fields):
       node[leaf] = value
 
 
+def test_mistakes_of_all_kinds_are_told_at_once(config):
+  del config.remat
+  set_fields(
+    config,
+    **{
+      'batch': '512',
+      'bse_lr': 0.1,
+      'eval_every': 0,
+      'optimizer': 'adam',
+      'mesh.tensor': 3,
+      'model.transformer.num_heads': 5,
+    },
+  )
+  text = '\n'.join(problems_of(config, 8))
+  for expected in (
+    "config.batch='512'",
+    'no config.remat',
+    "'config.bse_lr'",
+    'config.eval_every=0',
+    "'adam'",
+    'tensor=3 can not be made',
+    'num_heads 5',
+  ):
+    assert expected in text
+  assert len(text.splitlines()) == 7
+
+
 def test_all_mistakes_of_a_model_are_told_at_once(config):
   set_fields(
     config,

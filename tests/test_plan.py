@@ -113,6 +113,21 @@ _STEPS = {
       'remat': 'full',
     }
   ),
+  'moments of 16 bits': lambda: mini_config(
+    **{
+      'model.transformer.num_layers': 2,
+      'batch': 2,
+      'optim_dtype': 'bfloat16',
+    }
+  ),
+  'micro, moments of 16 bits': lambda: mini_config(
+    **{
+      'model.transformer.num_layers': 2,
+      'batch': 4,
+      'accum_steps': 2,
+      'optim_dtype': 'bfloat16',
+    }
+  ),
   'scanned, all kept': lambda: mini_config(
     **{'model.transformer.num_layers': 3, 'batch': 32, 'scan_layers': True}
   ),
@@ -131,7 +146,7 @@ _STEPS = {
     **{'model.transformer.num_layers': 1, 'model.resnet.num_layers': (1, 1)},
   ),
 }
-_CHEAP_STEPS = ('vit', 'scanned, small batch')
+_CHEAP_STEPS = ('vit', 'scanned, small batch', 'moments of 16 bits')
 
 
 @pytest.mark.parametrize(

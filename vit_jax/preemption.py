@@ -44,6 +44,7 @@ class Preemption:
     self._signum: int | None = None
     self._step: int | None = None
     self._num_asked = 0
+    self._timer: threading.Timer | None = None
     self._before: dict[int, Any] = {}
     # The handler of JAX's runtime, which tells the other processes.
     self._notify: Any = None
@@ -65,6 +66,7 @@ class Preemption:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
+    self._cancel()
     for signum, handler in self._before.items():
       signal.signal(signum, handler)
     signal.set_wakeup_fd(self._before_fd)
@@ -124,13 +126,21 @@ class Preemption:
     return self._signum is not None
 
   def stopped(self, step: int) -> StoppedError:
-    """Returns the exception that ends a training, saved after `step`."""
+    """Returns the exception that ends a training, saved after `step`.
+
+    What is left to do, such as to part from other processes, has no limit.
+    """
+    self._cancel()
     signum = self._signum or signal.SIGTERM  # Of another process.
     return StoppedError(
       f'Stopped by {signal.Signals(signum).name} after step {step:,}, which is '
       f'saved. {_AGAIN} from there.',
       128 + signum,
     )
+
+  def _cancel(self) -> None:
+    if self._timer is not None:
+      self._timer.cancel()
 
   def _watch(self) -> None:
     while received := self._receiver.recv(1):
@@ -146,7 +156,7 @@ class Preemption:
     if self._step is None:
       _end(f'Stopped by {name} before a step was done. {last}', signum)
     self._signum = signum
-    timer = threading.Timer(
+    self._timer = threading.Timer(
       self._grace,
       _end,
       (
@@ -155,8 +165,8 @@ class Preemption:
         signum,
       ),
     )
-    timer.daemon = True
-    timer.start()
+    self._timer.daemon = True
+    self._timer.start()
     if self._notify is not None:
       self._notify(signal.SIGTERM)
 

@@ -62,6 +62,11 @@ def run_lines(
   }
 
 
+def finished_line(step: int) -> str:
+  """Returns what a start of a run says that ended after that step."""
+  return f'Finished already: {step} steps are done.'
+
+
 def continuation_line(config: Any, start_step: int, standing: Standing) -> str:
   """Returns where a run goes on, or why it doesn't."""
   if standing.evaluation_due:
@@ -72,5 +77,5 @@ def continuation_line(config: Any, start_step: int, standing: Standing) -> str:
       f'{standing.best_step}.'
     )
   if start_step >= config.total_steps:
-    return f'Finished already: {start_step} steps are done.'
+    return finished_line(start_step)
   return f'Continues after step {start_step}.'

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from vit_jax import (
   checkpoints,
@@ -101,6 +103,10 @@ def train_and_evaluate(
       start_step, state, standing = restored
       run.check_saved(start_step, saved.settings(start_step), settings)
       weights = run.checkpoints / str(start_step)
+    if standing.evaluation_due and _was_made_up_for(run, start_step):
+      if is_main_process:
+        print(summary.finished_line(start_step))
+      return state
     is_finished = not standing.evaluation_due and (
       start_step >= config.total_steps or standing.stopped_early
     )
@@ -149,7 +155,15 @@ def train_and_evaluate(
     max_skipped = config.max_skipped if config.on_nonfinite == 'skip' else None
     window = StepWindow(start_step, config.batch, max_skipped, bar.message)
     evaluator = _Evaluator(
-      config, run, jit_eval_step, eval_sources, mesh, window, writer, bar
+      config,
+      run,
+      saved,
+      jit_eval_step,
+      eval_sources,
+      mesh,
+      window,
+      writer,
+      bar,
     )
     if standing.evaluation_due:
       _, standing = evaluator.evaluate(start_step, state.params, standing)
@@ -219,6 +233,7 @@ class _Evaluator:
 
   config: Any
   run: Workdir
+  saved: StateCheckpoints
   jit_eval_step: Callable[..., Any]
   eval_sources: eval_sets.EvalSets
   mesh: Any
@@ -256,7 +271,7 @@ class _Evaluator:
       except evaluate.AbandonedError:
         return None, dataclasses.replace(standing, evaluation_due=True)
       # A process that made it up for another may have been killed since.
-      if not (standing.evaluation_due and self._is_logged(step)):
+      if not (standing.evaluation_due and _is_logged(self.run, step)):
         self.writer.write(step, metrics)
       self.bar.message(f'step {step:,}: {progress.format_metrics(metrics)}')
     best_metric, patience = self.config.best_metric, self.config.patience
@@ -272,17 +287,30 @@ class _Evaluator:
       from vit_jax import figures  # matplotlib takes a second to import.
 
       run = self.run
+      self.saved.check_present()  # Else another run's log would be drawn.
       with self.bar.pause(), self.window.pause(), run.writing(run.curves):
         metrics = read_metrics(run.metrics)
         figures.plot_curves(metrics, run.curves, run.path.name)
 
-  def _is_logged(self, step: int) -> bool:
-    """Whether the log has an evaluation after that step."""
-    return jax.process_index() == 0 and any(
-      step in steps
-      for name, (steps, _) in read_metrics(self.run.metrics).items()
-      if not name.startswith('train/')
-    )
+
+def _was_made_up_for(run: Workdir, step: int) -> bool:
+  """Whether the evaluation that was put off has been made, and ended the run.
+
+  The checkpoint can't tell, as it was saved before; every process is told.
+  """
+  is_made = run.model.exists() and _is_logged(run, step)
+  if jax.process_count() > 1:
+    is_made = multihost_utils.broadcast_one_to_all(np.bool_(is_made))
+  return bool(is_made)
+
+
+def _is_logged(run: Workdir, step: int) -> bool:
+  """Whether the log has an evaluation after that step."""
+  return jax.process_index() == 0 and any(
+    step in steps
+    for name, (steps, _) in read_metrics(run.metrics).items()
+    if not name.startswith('train/')
+  )
 
 
 def _settings(

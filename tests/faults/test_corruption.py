@@ -20,6 +20,7 @@ from vit_jax.checkpoints.arrays import DamagedArrayError
 from vit_jax.checkpoints.state import Standing, StateCheckpoints
 
 OLD, PREVIOUS, NEWEST = STEPS
+NOTES = '_CHECKPOINT_METADATA'  # Orbax's own.
 
 
 @pytest.fixture(scope='module')
@@ -86,16 +87,29 @@ def test_bits_that_orbax_does_not_miss_are_missed(run, caplog):
   [
     b'{"performance_metracs": {}}',
     b'[]',
+    b'[1]',
+    b'{"init_timestamp_nsecs": "q"}',
     b'{',
     b'\xff',
     b'{"a": {}, "custom_metadata": {"b": 1}}',
   ],
 )
 def test_damaged_notes_of_orbax_cost_nothing(content, run):
-  notes = run / str(NEWEST) / '_CHECKPOINT_METADATA'
-  assert notes.exists()
-  notes.write_bytes(content)
+  aside = shutil.copytree(run / str(OLD), run / f'{OLD}.corrupt')
+  for path in (aside, run / str(NEWEST)):
+    (path / NOTES).write_bytes(content)
+  others = (run / str(PREVIOUS) / NOTES).read_bytes()
   assert restore_newest(run) == NEWEST
+  assert (aside / NOTES).read_bytes() == content
+  assert (run / str(PREVIOUS) / NOTES).read_bytes() == others
+
+
+def test_notes_that_orbax_can_not_read_are_named(run, caplog):
+  notes = run / str(NEWEST) / NOTES
+  notes.write_bytes(b'[1]')
+  restore_newest(run)
+  # Orbax complains as well.
+  assert f'{notes} is damaged. It is {NOTES}.corrupt now' in caplog.text
 
 
 def test_several_are_stepped_over(run, caplog):

@@ -163,6 +163,13 @@ def test_evaluation_that_a_signal_puts_off_is_made_up_for(
   assert step not in logged
   assert_ends_like(tmp_path, whole_run)
 
+  if step == small_run.STEPS:  # Its last checkpoint still says that it is due.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    train.train_and_evaluate(best_config(), tmp_path)
+    now = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    changed = {path.name for path in now if now[path] != before.get(path)}
+    assert changed <= {'config.json', 'labels.json', 'run.lock'}
+
 
 def test_evaluation_is_not_logged_again_if_the_next_process_is_killed(
   whole_run, tmp_path, monkeypatch

@@ -76,6 +76,18 @@ def test_file_of_one_process_is_missing(whole, tmp_path):
   assert (run / '5.corrupt').is_dir()
 
 
+@pytest.mark.parametrize('content', ['[1]', '{"custom_metadata": 3}'])
+def test_damaged_notes_of_orbax_cost_nothing(content, whole, tmp_path):
+  run = shutil.copytree(whole, tmp_path / 'run')
+  (run / '5' / '_CHECKPOINT_METADATA').write_text(content)
+  assert run_both(run, 'restore') == ['step 5', 'step 5']
+
+
+def test_signal_to_one_interrupts_both_after_the_same_part(tmp_path):
+  # They compare notes at every eighth.
+  assert run_both(tmp_path, 'signal') == ['question 16', 'question 16']
+
+
 def test_none_is_whole(whole, tmp_path):
   run = shutil.copytree(whole, tmp_path / 'run')
   damage(run / '3', 0)

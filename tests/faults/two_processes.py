@@ -1,17 +1,21 @@
 """One of two processes that restore a sharded state; a test starts both.
 
 Its arguments: the process, the port of the first, the directory of the
-checkpoints, and 'save' or 'restore'. It prints what it ended with.
+checkpoints, and 'save', 'restore' or 'signal'. It prints what it ended with.
 """
 
+import os
 import pathlib
+import signal
 import sys
+import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vit_jax import errors
+from vit_jax import errors, preemption
 from vit_jax.checkpoints.state import (
   Standing,
   StateCheckpoints,
@@ -19,6 +23,7 @@ from vit_jax.checkpoints.state import (
 )
 
 STEPS = (3, 5)
+SIGNAL_AT = 11  # Of the questions whether there was one.
 
 
 def make_state(step: int):
@@ -33,10 +38,32 @@ def make_state(step: int):
   }
 
 
+def questions_until_interrupted(process: int, meet: Callable[[], None]) -> int:
+  """Returns how often one asks while a signal comes to process 1 alone."""
+  with preemption.Preemption() as signals:
+    meet()
+    signals.share()
+    signals.reached(1)
+    for number in range(1, 50):
+      if process == 1 and number == SIGNAL_AT:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not signals.has_come:
+          time.sleep(0.001)
+      if signals.interrupted():
+        return number
+  return 0
+
+
 def main() -> str:
   """Returns what it found, in a line."""
   process, port, directory, action = sys.argv[1:]
-  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+
+  def meet():
+    jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+
+  if action == 'signal':
+    return f'question {questions_until_interrupted(int(process), meet)}'
+  meet()
   with StateCheckpoints(pathlib.Path(directory), 2, None) as saved:
     if action == 'save':
       for step in STEPS:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
@@ -13,6 +14,8 @@ from vit_jax import errors
 from vit_jax.checkpoints.record import DamagedError
 from vit_jax.checkpoints.restore import read_state
 from vit_jax.checkpoints.standing import Standing
+
+_NOTES = '_CHECKPOINT_METADATA'  # Orbax's, in the directory of each step.
 
 
 def newest_whole(
@@ -75,22 +78,35 @@ def move_aside(
     multihost_utils.sync_global_devices('damaged checkpoints are aside')
 
 
-def set_notes_aside(directory: pathlib.Path, name: str) -> None:
-  """Renames a file of each checkpoint that nothing is restored from.
+def set_damaged_notes_aside(directory: pathlib.Path) -> None:
+  """Renames Orbax's own notes where they are damaged, and says so.
 
-  Orbax reads its own notes, and opens nothing if those of one step are damaged.
+  Nothing is restored from them, but Orbax reads them, and opens no checkpoint
+  of a directory where those of one are damaged.
 
   Args:
     directory: of the checkpoints.
-    name: of the file.
 
   Raises:
     OSError: they can't be renamed.
   """
+  # One process alone: another might read what is being renamed.
   if jax.process_index() == 0:
-    for path in [*directory.glob(f'*/{name}')]:
-      if path.parent.name.isdecimal():
-        path.rename(_free_name(path))
+    names = ocp.path.step.standard_name_format()
+    for notes in directory.glob(f'*/{_NOTES}'):
+      if not notes.parent.name.isdecimal():
+        continue
+      try:
+        _ = names.find_step(directory, int(notes.parent.name)).commit_timestamp
+      except OSError:
+        raise
+      except Exception:  # Of damage it raises many kinds.
+        aside = notes.rename(_free_name(notes))
+        logging.warning(
+          "%s is damaged. It is %s now; of Orbax's notes nothing is restored.",
+          notes,
+          aside.name,
+        )
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('damaged notes are aside')
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +19,6 @@ from vit_jax.checkpoints.restore import read_state
 from vit_jax.checkpoints.standing import Standing
 
 __all__ = ['Standing', 'StateCheckpoints', 'abstract_state']
-
-_NOTES = '_CHECKPOINT_METADATA'  # Orbax's, in the directory of each step.
 
 
 @dataclasses.dataclass
@@ -73,22 +70,16 @@ class StateCheckpoints:
     self._num_kept = keep + bool(best_metric)
     self._directory = directory
     _remove_leftovers(directory)
-    open_manager = functools.partial(
-      ocp.CheckpointManager,
-      directory.absolute(),
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy(keepers),
-        enable_async_checkpointing=True,
-      ),
-      item_names=('state', record.ITEM),
-    )
     with self._writing():
-      try:
-        self._manager = open_manager()
-      # Orbax about damaged notes of its own; nothing is restored from them.
-      except (AttributeError, KeyError, TypeError, ValueError):
-        fallback.set_notes_aside(directory, _NOTES)
-        self._manager = open_manager()
+      fallback.set_damaged_notes_aside(directory)
+      self._manager = ocp.CheckpointManager(
+        directory.absolute(),
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=policies.AnyPreservationPolicy(keepers),
+          enable_async_checkpointing=True,
+        ),
+        item_names=('state', record.ITEM),
+      )
 
   def __enter__(self) -> 'StateCheckpoints':
     return self
@@ -225,6 +216,15 @@ class StateCheckpoints:
     """
     with self._writing():
       self._manager.wait_until_finished()
+      self._check_present()
+
+  def check_present(self) -> None:
+    """Finds out whether the directory is still this run's.
+
+    Raises:
+      CheckpointError: it is gone, or is another run's by now.
+    """
+    with self._writing():
       self._check_present()
 
   def _check_present(self) -> None:

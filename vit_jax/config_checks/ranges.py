@@ -60,6 +60,9 @@ def problems(config: Any) -> list[str]:
   for name in _NOT_NEGATIVE:
     value = values[name]  # None clips nothing, as 0 does.
     expect((value or 0) >= 0, name, value, 'should not be negative.')
+  for name in ('total_steps', 'warmup_steps'):
+    value = values[name]
+    expect(value < 2**31, name, value, 'should be below 2**31.')
   expect(
     abs(config.seed) < 2**63,
     'seed',

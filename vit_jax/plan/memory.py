@@ -24,7 +24,8 @@ class Memory:
   Attributes:
     params: float32 parameters.
     optimizer: the rest of the state.
-    gradients: of the parameters; with micro-batches, their sum as well.
+    gradients: of the parameters; with micro-batches, their sum as well, and
+      with moments of 16 bits the updates, which are in 32.
     copies: of the weights, in 16 bits or gathered over 'fsdp'.
     activations: what the backward pass needs of a micro-batch, and its images.
     batch: the batch as it comes from the host.
@@ -58,11 +59,12 @@ def training_memory(built: Any, parts: list[Part], accum_steps: int) -> Memory:
   copies = params * itemsize // 4 if itemsize < 4 else 0
   if sizes['fsdp'] > 1:
     copies += _gathered(parts, itemsize, sizes)
+  num_gradients = 1 + (accum_steps > 1) + (config.optim_dtype != 'float32')
   pixels = 3 * config.pp.crop**2
   return Memory(
     params=params,
     optimizer=state - params,
-    gradients=params * (1 if accum_steps == 1 else 2),
+    gradients=params * num_gradients,
     copies=copies,
     activations=rows
     // accum_steps

@@ -76,9 +76,13 @@ def _speed_line(config: Any, plan: Plan) -> str:
   hours = config.total_steps * seconds / 3600
   return (
     f'{1 / seconds:.3g} steps/s, {config.batch / seconds:,.0f} images/s, '
-    f'{share:.0%} of peak; {config.total_steps:,} steps in {hours:.2g} h, '
+    f'{share:.0%} of peak; {config.total_steps:,} steps in {_hours(hours)}, '
     'without evaluations, communication and waiting for data'
   )
+
+
+def _hours(hours: float) -> str:
+  return f'{hours:.2g} h' if hours < 10 else f'{hours:,.0f} h'
 
 
 def _flops(flops: float) -> str:
