@@ -104,8 +104,6 @@ def train_and_evaluate(
       run.check_saved(start_step, saved.settings(start_step), settings)
       weights = run.checkpoints / str(start_step)
     if standing.evaluation_due and _was_made_up_for(run, start_step):
-      if is_main_process:
-        print(summary.finished_line(start_step))
       return state
     is_finished = not standing.evaluation_due and (
       start_step >= config.total_steps or standing.stopped_early
@@ -133,7 +131,6 @@ def train_and_evaluate(
         config.total_steps, start_step, config.batch, enabled=is_main_process
       )
     )
-
     profile = stack.enter_context(
       profiling.Profile(config.profile, run.profile, start_step, bar.message)
     )
@@ -155,15 +152,7 @@ def train_and_evaluate(
     max_skipped = config.max_skipped if config.on_nonfinite == 'skip' else None
     window = StepWindow(start_step, config.batch, max_skipped, bar.message)
     evaluator = _Evaluator(
-      config,
-      run,
-      saved,
-      jit_eval_step,
-      eval_sources,
-      mesh,
-      window,
-      writer,
-      bar,
+      config, run, saved, jit_eval_step, eval_sources, mesh, window, writer, bar
     )
     if standing.evaluation_due:
       _, standing = evaluator.evaluate(start_step, state.params, standing)
@@ -296,11 +285,14 @@ class _Evaluator:
 def _was_made_up_for(run: Workdir, step: int) -> bool:
   """Whether the evaluation that was put off has been made, and ended the run.
 
-  The checkpoint can't tell, as it was saved before; every process is told.
+  The checkpoint can't tell, as it was saved before. Every process is told, and
+  the first one says so.
   """
   is_made = run.model.exists() and _is_logged(run, step)
   if jax.process_count() > 1:
     is_made = multihost_utils.broadcast_one_to_all(np.bool_(is_made))
+  if is_made and jax.process_index() == 0:
+    print(summary.finished_line(step))
   return bool(is_made)
 
 
