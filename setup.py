@@ -33,6 +33,7 @@ _CORE = [
   'numpy>=2.4.6,<3',
   'opencv-python-headless>=5.0.0.93,<6',
   'optax>=0.2.8,<0.3',
+  'optuna>=5.0.0,<6',
   'orbax-checkpoint>=0.12.8,<0.13',
   'pillow>=13.0.0,<14',
   'protobuf>=7.36.2,<8',
@@ -52,6 +53,8 @@ _TEST = [
 ]
 # Drives the Chromium of the system, in which the pages are tried.
 _BROWSER = ['selenium>=4.51,<5']
+# Runs notebooks/attention.ipynb; any editor of notebooks shows it.
+_NOTEBOOK = ['ipykernel>=7.4.0,<8', 'nbclient>=0.11.0,<0.12']
 _LINT = [
   'pre-commit>=4.7,<5',
   'pyright[nodejs]==1.1.414',  # Each release finds something new.
@@ -66,7 +69,13 @@ setup(
   license_files=['LICENSE'],
   # `configs` and `scripts` are used from the checkout.
   packages=find_packages(include=['vit_jax', 'vit_jax.*']),
-  package_data={'vit_jax.attention_report.explorer': ['page.*', '*.js']},
+  package_data={
+    'vit_jax.attention_report.explorer': ['page.*', '*.js'],
+    'vit_jax.checkpoint_evaluation': ['*.json'],
+    'vit_jax.class_names': ['*.tsv', 'NOTICE.md'],
+    'vit_jax.reproduction': ['published.json'],
+    'vit_jax.run_report': ['page.*'],
+  },
   python_requires='>=3.11',
   install_requires=_CORE,
   extras_require={
@@ -78,6 +87,7 @@ setup(
     'gcs': ['gcsfs>=2026.10.1,<2027'],
     'test': _TEST,
     'browser': _BROWSER,
+    'notebook': _NOTEBOOK,
     'dev': _TEST + _BROWSER + _LINT,
   },
 )

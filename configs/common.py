@@ -47,6 +47,10 @@ def get_config() -> ConfigDict:
   config.eval_sets = ''
   # Side of the square that the model sees, in pixels.
   config.pp.crop = 384
+  # Images that are evaluated are squashed to that square. Or, if this is not 0,
+  # shrunk until the shorter side has so many pixels, and their middle is cut
+  # out, as big_vision does it (256 for a crop of 224).
+  config.pp.test_resize = 0
   # 'crop_flip': a random box with a share of the area in area_range and a
   # width / height in ratio_range, mirrored half of the time; 'crop': never.
   # 'affine': rotated and sheared by up to so many degrees, scaled and shifted

@@ -32,7 +32,11 @@ from configs import common
 from vit_jax import errors
 from vit_jax.models import variants
 
-_MODELS = [name for name in variants.SHORT_NAMES if 'mixer' not in name]
+_MODELS = [
+  name
+  for name in variants.SHORT_NAMES
+  if 'mixer' not in name and name != 'cnn'
+]
 
 
 def get_config(model_dataset: str = '') -> ConfigDict:
@@ -61,5 +65,10 @@ def _model_config(model: str) -> ConfigDict:
     raise errors.ConfigError(
       f'{model} is a Mixer, which has a config of its own, such as '
       'configs/mixer.py:b16,cifar10.'
+    )
+  if model == 'cnn':
+    raise errors.ConfigError(
+      f'{model} is no Vision Transformer, and has a config of its own, such as '
+      'configs/spatial_transformer.py:digits,plain.'
     )
   return variants.model_config(model)

@@ -106,7 +106,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _described(path: str, num_heads: int | None) -> Description:
   found = describe(path, num_heads)
-  if found.num_heads is None and found.family != 'Mixer':
+  if found.num_heads is None and found.family in ('ViT', 'hybrid'):
     raise errors.CheckpointError(
       f'{path}: the file does not say into how many attention heads its '
       f'width of {found.width} is divided. Say it with --num_heads N.'

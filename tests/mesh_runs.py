@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from configs import mixer, vit
+from configs import mixer, spatial_transformer, vit
 from vit_jax import checkpoints, experiment, sharding
+from vit_jax.models import variants
 
 NUM_STEPS = 4
 NUM_CLASSES = 10
@@ -28,6 +29,10 @@ def small_config(name):
     config.model.update(
       hidden_dim=24, num_blocks=1, tokens_mlp_dim=56, channels_mlp_dim=40
     )
+  elif name == 'convnet':
+    config = spatial_transformer.get_config('cifar10')
+    config.model.update(dropout_rate=0.1)
+    config.model.spatial_transformer.update(size=8, hidden_dim=24)
   else:
     config = vit.get_config('tiny,cifar10')
     config.model.hidden_size = 48
@@ -38,12 +43,15 @@ def small_config(name):
       dropout_rate=0.1,
       attention_dropout_rate=0.1,
     )
-  config.model.patches.size = (4, 4)
+  if name != 'convnet':
+    config.model.patches.size = (4, 4)
   if name == 'map':
     config.model.update(classifier='map', representation_size=32)
   if name == 'hybrid':
     config.model.resnet = {'num_layers': (1,), 'width_factor': 0.5}
     config.model.patches.size = (1, 1)
+  if name == 'transformer':
+    config.model.spatial_transformer = variants.spatial_transformer_config()
   config.pp.crop = 8
   config.update(
     accum_steps=2,
@@ -72,6 +80,8 @@ MODELS = {
   'map': small_config,
   'hybrid': small_config,
   'mixer': small_config,
+  'convnet': small_config,
+  'transformer': small_config,
   'G14': gigantic_config,
 }
 

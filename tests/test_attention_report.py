@@ -11,7 +11,7 @@ import parity
 import pytest
 
 import vit_jax
-from vit_jax import attention, attention_report, figures
+from vit_jax import attention, attention_report, figures, trained
 from vit_jax.attention_report import drawing, looking
 from vit_jax.attention_report.looking import Run, Seen
 from vit_jax.data import augment, images
@@ -105,6 +105,12 @@ def test_each_figure_shows_what_it_says(
       np.testing.assert_allclose(each, value, rtol=1e-5)
 
 
+def run_with_classes(names: list[str] | None) -> Any:
+  nothing: Any = None
+  opened = trained.Trained(*[nothing] * 4, names, None)
+  return Run(opened, nothing, nothing, None, attention_report.Settings())
+
+
 @pytest.mark.parametrize(
   ('names', 'top', 'asked'),
   [
@@ -115,7 +121,7 @@ def test_each_figure_shows_what_it_says(
 def test_titles_have_the_prediction_and_the_class_asked_about(
   names, top, asked
 ):
-  run: Any = Run(*[None] * 6, names, None, attention_report.Settings())  # pyright: ignore[reportArgumentType]
+  run = run_with_classes(names)
   values = np.zeros((2, 2), np.float32)
   seen = Seen('a', np.zeros((4, 4, 3), np.uint8), values, values[None, None])
   assert drawing.title_of(run, seen) == ''
@@ -127,9 +133,7 @@ def test_titles_have_the_prediction_and_the_class_asked_about(
 
 
 def test_names_that_the_font_lacks_are_numbers_in_figures():
-  run: Any = Run(
-    *[None] * 6, ['\u56f3', ' '], None, attention_report.Settings()
-  )  # pyright: ignore[reportArgumentType]
+  run = run_with_classes(['\u56f3', ' '])
   seen = Seen('a', None, None, None, np.array([0.75, 0.25]), 1)  # pyright: ignore[reportArgumentType]
   top, asked = drawing.title_of(run, seen).splitlines()
   assert (top, asked) == ('class 0, 75.0%', 'asked about class 1, 25.0%')

@@ -267,6 +267,20 @@ def test_eval_transform_squashes_the_whole_image():
   np.testing.assert_allclose(inputs[0], whole / 127.5 - 1, atol=1e-4)
 
 
+def test_eval_transform_cuts_the_middle_out():
+  pp = ConfigDict(_PP | {'test_resize': 10})
+  inputs = augment.eval_transform(pp)(_IMAGE[None])
+  side = 0.7 * 11
+  box = ((11 - side) / 2, (13 - side) / 2, side, side)
+  middle = _slow_resize(_IMAGE, box, (7, 7))
+  np.testing.assert_allclose(inputs[0], middle / 127.5 - 1, atol=1e-4)
+  # What the host has cut already.
+  done = _IMAGE[None, :7, :7]
+  np.testing.assert_allclose(
+    augment.eval_transform(pp)(done), augment.normalize(done), atol=1e-6
+  )
+
+
 @pytest.mark.parametrize(
   ('field', 'name', 'closest'),
   [

@@ -72,3 +72,24 @@ def test_image_too_long_for_any_box_is_used_whole():
     np.random.default_rng(0), 2, 1000, (0.9, 1.0), (3 / 4, 4 / 3)
   )
   assert box == (0, 0, 2, 1000)
+
+
+def test_middle_of_a_resized_image_is_what_an_average_leaves():
+  image = np.zeros((6, 10, 3), np.uint8)
+  image[:, :5] = 200
+  image[2:4, 4:6] = 40  # A cell of 2 by 2 pixels becomes one.
+  found = crops.resize_and_crop(image, shorter=3, size=1)
+  np.testing.assert_array_equal(found, [[[40, 40, 40]]])
+  wider = crops.resize_and_crop(image, shorter=3, size=3)
+  expected = [[200, 100, 0], [200, 40, 0], [200, 100, 0]]
+  np.testing.assert_array_equal(wider[..., 0], expected)
+
+
+def test_middle_is_cut_out_of_any_shape_and_written_where_it_should_be():
+  rng = np.random.default_rng(0)
+  for shape in [(5, 13, 3), (13, 5, 3), (31, 29, 3), (7, 7, 3)]:
+    image = rng.integers(256, size=shape, dtype=np.uint8)
+    out = np.empty((7, 7, 3), np.uint8)
+    assert crops.resize_and_crop(image, 11, 7, out) is out
+    np.testing.assert_array_equal(crops.resize_and_crop(image, 11, 7), out)
+  np.testing.assert_array_equal(crops.resize_and_crop(image, 7, 7), image)

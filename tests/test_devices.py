@@ -38,7 +38,7 @@ _SLOW = tuple(
   for mesh in itertools.product((1, 2, 4, 8), repeat=3)
   if math.prod(mesh) <= 8 and mesh not in _QUICK
 )
-_OTHER_MODELS = ('map', 'hybrid', 'mixer')
+_OTHER_MODELS = ('map', 'hybrid', 'mixer', 'convnet', 'transformer')
 
 
 @pytest.fixture(scope='module')

@@ -21,20 +21,35 @@ TESTS = sorted((ROOT / 'tests').glob('*.py'))
 # The parts of the package; each imports from the groups below its own. What
 # stands in no group is a new part: give it its place here.
 GROUPS = (
-  {'attention_report', 'benchmark', 'main'},
+  {
+    'attention_report',
+    'benchmark',
+    'main',
+    'probe',
+    'reproduction',
+    'run_report',
+    'sweep',
+  },
   {
     'attention',
+    'checkpoint_evaluation',
+    'class_names',
     'convert',
+    'data_settings',
     'distributed',
     'evaluate',
     'experiment',
     'figures',
     'inspection',
+    'launch',
+    'outputs',
     'plan',
     'predict',
     'summary',
     'train',
     'train_step',
+    'trained',
+    'transformed',
   },
   {
     'checkpoints',
@@ -57,24 +72,35 @@ GROUPS = (
 )
 # And these within a group.
 NEIGHBOURS = {
+  ('checkpoint_evaluation', 'class_names'),
+  ('checkpoint_evaluation', 'data_settings'),
+  ('checkpoint_evaluation', 'evaluate'),
+  ('checkpoint_evaluation', 'trained'),
   ('config_checks', 'data'),
   ('config_checks', 'models'),
   ('config_checks', 'profiling'),
   ('config_checks', 'sharding'),
+  ('data_settings', 'trained'),
   ('flag_errors', 'config_checks'),
   ('convert', 'inspection'),
   ('experiment', 'evaluate'),
   ('experiment', 'train_step'),
   ('plan', 'experiment'),
+  ('predict', 'class_names'),
+  ('predict', 'trained'),
   ('step_window', 'data'),
   ('summary', 'evaluate'),
   ('summary', 'experiment'),
+  ('trained', 'class_names'),
+  ('trained', 'inspection'),
   ('train', 'distributed'),
   ('train', 'evaluate'),
   ('train', 'experiment'),
   ('train', 'figures'),
   ('train', 'summary'),
   ('train', 'train_step'),
+  ('transformed', 'outputs'),
+  ('transformed', 'trained'),
 }
 
 # Modules whose distribution has another name.
@@ -232,7 +258,8 @@ def test_only_figures_imports_matplotlib():
     for i in PACKAGE
     if part_of(i.module) == 'figures' and i.is_on_load
     # The report is there to draw, and nothing but a script imports it.
-    if part_of(module_of(i.path)) not in ('figures', 'attention_report')
+    if part_of(module_of(i.path))
+    not in ('figures', 'attention_report', 'run_report')
   ]
   assert not loads
 
@@ -257,6 +284,29 @@ def test_every_import_is_a_declared_dependency():
   }
   assert {'jax', 'numpy'} <= used
   assert not used - declared
+
+
+def test_every_file_of_the_package_ships():
+  tree = ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8'))
+  (shipped,) = (
+    ast.literal_eval(node.value)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.keyword) and node.arg == 'package_data'
+  )
+  data = [
+    path
+    for path in (ROOT / 'vit_jax').rglob('*.*')
+    if path.is_file() and path.suffix not in ('.py', '.pyc')
+  ]
+  assert len(data) >= 10
+  assert not [
+    relative(path)
+    for path in data
+    if not any(
+      path.match(pattern)
+      for pattern in shipped.get(relative(path.parent).replace('/', '.'), ())
+    )
+  ]
 
 
 def test_import_of_the_package_loads_nothing_heavy():

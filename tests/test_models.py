@@ -17,9 +17,12 @@ from vit_jax import errors
 from vit_jax.checkpoints import adapt
 from vit_jax.models import variants
 
-# Parameters with 1000 classes at 224 pixels (`tiny`: 8 pixels).
+# Parameters with 1000 classes at 224 pixels (see `SIDES`).
 NUM_PARAMS = {
   'tiny': 202_408,
+  'cnn': 201_224,
+  'small_8': 2_633_832,
+  'small_4': 2_916_456,
   'ViT-Ti_16': 5_717_416,
   'ViT-S_16': 22_050_664,
   'ViT-S_32': 22_878_952,
@@ -54,9 +57,15 @@ MIXERS = {  # Layers, width, channels, tokens: Tolstikhin et al. 2021, table 1.
 }
 # The millions of that table, which leaves the head out.
 PUBLISHED = {'S_32': 19, 'S_16': 18, 'B_32': 60, 'B_16': 59, 'L_16': 207}
-POOLED = {'tiny', *(name for name in NUM_PARAMS if re.search('gap|Mix', name))}
+SIDES = {'tiny': 8, 'cnn': 32}
+POOLED = {
+  'tiny',
+  'cnn',
+  *(name for name in NUM_PARAMS if re.search('gap|Mix', name)),
+}
 MLP_DIM_AND_LAYERS = {  # By width, Dosovitskiy et al. 2021, table 1.
   64: (128, 4),
+  128: (512, 12),
   192: (768, 12),
   384: (1536, 12),
   768: (3072, 12),
@@ -117,6 +126,8 @@ def count_params(name: str) -> int:
   """Counts the parameters by hand, from the model's name and the paper."""
   if name.startswith('Mixer'):
     return count_mixer_params(name)
+  if name == 'cnn':  # Two convolutions and two dense layers, with biases.
+    return 448 + 4_640 + (2_048 * 64 + 64) + (64 * 1000 + 1000)
   config = variants.model_config(name)
   width, patch = config.hidden_size, config.patches.size[0]
   mlp_dim, num_layers = MLP_DIM_AND_LAYERS[width]
@@ -127,7 +138,7 @@ def count_params(name: str) -> int:
   if name in STEMS:
     stage_sizes, pixels = STEMS[name]
     stem, channels = count_stem(stage_sizes)
-  tokens = ((8 if name == 'tiny' else 224) // pixels) ** 2
+  tokens = (SIDES.get(name, 224) // pixels) ** 2
   class_token = 0 if name in POOLED else 1
   return (
     stem
@@ -142,7 +153,7 @@ def count_params(name: str) -> int:
 
 @pytest.mark.parametrize('name', variants.MODELS)
 def test_number_of_parameters(name):
-  found = shapes(name, 8 if name == 'tiny' else 224)
+  found = shapes(name, SIDES.get(name, 224))
   num_params = sum(math.prod(shape) for shape in found.values())
   assert num_params == NUM_PARAMS[name] == count_params(name)
 
@@ -186,7 +197,7 @@ def test_every_model_has_one_short_name():
 
 @pytest.mark.parametrize('name', variants.MODELS)
 def test_class_token_unless_pooled(name):
-  found = shapes(name, 8 if name == 'tiny' else 224)
+  found = shapes(name, SIDES.get(name, 224))
   assert ('cls' in found) == (name not in POOLED)
 
 

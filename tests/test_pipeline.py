@@ -185,6 +185,16 @@ def test_evaluation_has_every_example_once_in_order(
     np.testing.assert_array_equal(image, expected)
 
 
+def test_evaluation_can_cut_the_middle_out():
+  config = streams.config(batch_eval=streams.N)
+  config.pp.test_resize = 8
+  source = streams.SOURCES['encoded']
+  (batch,) = pipeline.eval_batches(config, source)
+  for index, image in enumerate(batch['image']):
+    whole = decode.decode(source.read(index)[0])
+    np.testing.assert_array_equal(image, crops.resize_and_crop(whole, 8, 6))
+
+
 @pytest.mark.parametrize('kind', streams.SOURCES)
 @pytest.mark.parametrize('process_count', [2, 4])
 def test_evaluation_on_processes_makes_equally_many_batches(

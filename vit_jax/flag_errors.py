@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import pathlib
 import re
 import sys
 import traceback
@@ -55,6 +57,46 @@ def flag_error_text(
     config = _part(config, read)
   of_values = config_checks.value_problems(config, is_partial=bool(of_argument))
   return _as_text([*problems, *of_argument, *of_fields, *of_values])
+
+
+def built_config(
+  argument: str, given: Sequence[tuple[str, str]] = ()
+) -> ConfigDict:
+  """Returns the config that the command line makes, for those who start it.
+
+  Args:
+    argument: of --config.
+    given: ('pp.crop', '16') for '--config.pp.crop=16'.
+
+  Raises:
+    ConfigError: it has all mistakes, one a line.
+  """
+  file = pathlib.Path(argument.partition(':')[0])
+  if not file.is_file():
+    raise errors.ConfigError(f'No config file {str(file)!r} in {os.getcwd()}.')
+  # A config imports its neighbours as `configs.common`, wherever they are.
+  sys.path.append(str(file.resolve().parent.parent))
+  config, problems = _parsed(argument)
+  for field, value in given if config else ():
+    try:
+      config = overridden(config, field, value)
+    except errors.ConfigError as error:
+      problems.append(str(error))
+  if config is None or problems:
+    raise errors.ConfigError(_as_text(problems))
+  return config
+
+
+def overridden(config: Any, field: str, value: str) -> Any:
+  """Returns a copy of a config as `--config.FIELD=VALUE` makes it.
+
+  Raises:
+    ConfigError: there is no such field, or the value is of another type.
+  """
+  problem = _field_problem(config, field, value)
+  if problem:
+    raise errors.ConfigError(problem)
+  return _overridden(config, field, value)
 
 
 def _parsed(argument: str) -> tuple[ConfigDict | None, list[str]]:

@@ -23,6 +23,7 @@ from absl import logging
 from vit_jax import errors
 
 FILE_NAME = 'run.lock'
+IN_USE = 'is in use by another run'  # What the error says.
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 _NO_LOCKS = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -120,7 +121,7 @@ def _taken(
   path: pathlib.Path, holder: Holder | None, advice: str
 ) -> errors.ConfigError:
   return errors.ConfigError(
-    f'{path.parent} is in use by another run: {holder or "an unknown process"} '
+    f'{path.parent} {IN_USE}: {holder or "an unknown process"} '
     f'({FILE_NAME}). {advice}, or name another directory: --workdir=DIR.'
   )
 

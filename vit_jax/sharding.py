@@ -51,7 +51,7 @@ STATE_RULES: Rules = (
   # Position embedding [1, tokens, width].
   (r'\bpos_embedding$', _P(None, None, 'fsdp')),
   # Head and the layer before it [width, classes].
-  (r'\b(head|pre_logits)/kernel$', _P('fsdp', None)),
+  (r'\b(head|pre_logits|hidden)/kernel$', _P('fsdp', None)),
   # Patches and the stem's convolutions [height, width, in, out].
   (r'\b(embedding|stem|conv\w+)/kernel$', _P(None, None, None, 'fsdp')),
   # Norms, other biases, class token, counts: too small to be worth it.

@@ -35,7 +35,11 @@ _FREE_FIELDS = frozenset(
 )
 # Fields that the config.json of a run lacks which is older than they are, and
 # the values that say what such a run does. What a state holds depends on them.
-_ADDED_FIELDS = {'on_nonfinite': 'stop', 'scan_layers': False}
+_ADDED_FIELDS = {
+  'on_nonfinite': 'stop',
+  'pp.test_resize': 0,
+  'scan_layers': False,
+}
 # What may differ between processes that train as one: by the machine.
 _LOCAL_FIELDS = frozenset(
   {'num_threads', 'num_workers', 'offline', 'tfds_data_dir', 'tfds_manual_dir'}
@@ -163,6 +167,11 @@ class Workdir:
     return found
 
 
+def may_differ(field: str) -> bool:
+  """Tells whether a run may be continued with another value of a field."""
+  return field in _FREE_FIELDS
+
+
 def conflicts(each: Sequence[Mapping[str, Any]]) -> list[str]:
   """Returns what differs between processes that should train as one.
 
@@ -222,6 +231,16 @@ def _check_same(
     )
 
 
+def of_weights(path: str | os.PathLike) -> Workdir:
+  """Returns the run that a file or directory belongs to, if it is one.
+
+  Args:
+    path: a run's directory, or its `model.npz`.
+  """
+  path = pathlib.Path(path)
+  return Workdir(path if path.is_dir() else path.parent)
+
+
 def read_labels(path: str | os.PathLike) -> list[str] | None:
   """Returns the class names of the run that a file or directory belongs to.
 
@@ -231,8 +250,7 @@ def read_labels(path: str | os.PathLike) -> list[str] | None:
   Returns:
     They are in the order of the logits; None where there are none to be read.
   """
-  path = pathlib.Path(path)
-  labels = Workdir(path if path.is_dir() else path.parent).labels
+  labels = of_weights(path).labels
   try:
     found = json.loads(labels.read_text(encoding='utf-8'))
   except (OSError, ValueError):  # Names are an addition: nothing fails.

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from vit_jax import errors
 from vit_jax.attention.classes import Classes, checked_classes
 from vit_jax.attention.maps import token_size
+from vit_jax.models import spatial_transformer
 
 Array = jax.Array | np.ndarray
 
@@ -55,7 +56,8 @@ def faithfulness_curves(
   other, in the memory of one.
 
   Args:
-    model: with a head and one output for each image; may be a Mixer.
+    model: with a head and one output for each image; may be a Mixer. Patches
+      behind a spatial transformer are of what that makes of an image.
     params: of the model.
     images: [batch, height, width, 3] in [-1, 1].
     maps: [batch, rows, columns], of the grid of the model; only the order of
@@ -108,6 +110,9 @@ def centre_map(grid: tuple[int, int]) -> Float[np.ndarray, 'rows columns']:
 @jax.jit(static_argnums=(0, 5, 6))
 def _curves(model, params, images, maps, classes, baseline, num_steps):
   images, patches = jnp.asarray(images), maps[0].size
+  if spatial_transformer.of_model(model) is not None:
+    images, _ = spatial_transformer.transform(model, params, images)
+    model, params = spatial_transformer.without(model, params)
   if classes is None:
     classes = model.apply({'params': params}, images, train=False).argmax(-1)
   other = _baseline(images, baseline, token_size(model))

@@ -6,9 +6,9 @@ from vit_jax.attention_report.settings import (
   Settings,
   parse_heads,
   parse_layers,
-  parse_size,
 )
 from vit_jax.attention_report.writing import Report, write_report
+from vit_jax.data.images import parse_size
 
 __all__ = [
   'METHODS',

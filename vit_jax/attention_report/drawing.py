@@ -29,7 +29,9 @@ def style_of(settings: Settings, model: Any = None) -> figures.Style:
 
 def prediction_of(run: Run, seen: Seen) -> str:
   """Returns the top prediction, such as 'cat, 98.3%'; '' without a head."""
-  return '' if seen.top is None else _class(seen, seen.top, run.class_name)
+  return (
+    '' if seen.top is None else _class(seen, seen.top, run.trained.class_name)
+  )
 
 
 def title_of(run: Run, seen: Seen) -> str:
@@ -42,7 +44,7 @@ def title_of(run: Run, seen: Seen) -> str:
     return ''
 
   def name(index: int) -> str:
-    found = run.class_name(index)
+    found = run.trained.class_name(index)
     # Question marks in place of a name would tell nothing.
     return found if figures.drawable(found) == found else f'class {index}'
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import attention, checkpoints, errors, models, workdir
+from vit_jax import attention, errors, trained
 from vit_jax.attention.classes import checked_classes
 from vit_jax.attention.weights import check_model
 from vit_jax.attention_report.settings import (
@@ -17,41 +17,39 @@ from vit_jax.attention_report.settings import (
   parse_heads,
   parse_layers,
 )
-from vit_jax.checkpoints import locate
 from vit_jax.data import augment, decode, images
-from vit_jax.inspection import Description, describe
+from vit_jax.models import spatial_transformer
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
   """A model and what is asked of it."""
 
-  found: Description
-  model: Any
-  params: Any
-  size: tuple[int, int]
+  trained: trained.Trained
   layers: list[int]
   heads: list[int] | None  # None is the mean of all.
-  class_names: list[str] | None
   class_index: int | None  # That is asked about; None is the predicted one.
   settings: Settings
+
+  @property
+  def model(self) -> Any:
+    """The module."""
+    return self.trained.model
+
+  @property
+  def params(self) -> Any:
+    """Its parameters."""
+    return self.trained.params
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Of the images, (height, width) in pixels."""
+    return self.trained.image_size
 
   @property
   def shown_heads(self) -> list[int]:
     """All heads where the mean is asked for."""
     return self.heads or list(range(self.model.num_heads))
-
-  @property
-  def model_name(self) -> str:
-    """Returns the models that the weights fit, or the one they come near."""
-    if not self.found.models:
-      return f'a model like {self.found.nearest_model}'
-    return ' or '.join(self.found.models)
-
-  def class_name(self, index: int) -> str:
-    """Returns what to call a class: by its number if nothing else is known."""
-    name = self.class_names[index].strip() if self.class_names else ''
-    return f'class {index}' if name in ('', str(index)) else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,51 +84,26 @@ def load(checkpoint: str, settings: Settings) -> Run:
     ConfigError: the model has no attention, or not what is asked for.
     CheckpointError, CheckpointNotFoundError: weights that can't be used.
   """
-  path = locate.locate(checkpoint)
-  found = describe(path, settings.num_heads)
-  if found.num_heads is None and found.family != 'Mixer':
-    raise errors.CheckpointError(
-      f'{path}: the file does not say into how many attention heads its width '
-      f'of {found.width} is divided. Say it with '
-      '--num_heads N.'
-    )
-  # What transformers calls 'gelu' is the exact one.
-  gelu = 'exact' if found.names == 'transformers' else None
-  model = models.create_model(
-    found.model_config(), found.num_classes, gelu=gelu
-  )
-  check_model(model)
-  layers = parse_layers(settings.layers, model.num_layers)
-  heads = parse_heads(settings.heads, model.num_heads)
-  class_names, class_index = _classes(model, path, settings)
-  side = settings.image_size
-  size = (side, side) if isinstance(side, int) else side or found.image_size
-  if size is None:
-    raise errors.ConfigError(
-      f'{path}: the file does not say for images of what size it was made. '
-      'Give --image_size HEIGHTxWIDTH.'
-    )
-  params = checkpoints.load_pretrained(path, model, size, fresh_head=False)
+  opened = trained.load(checkpoint, settings.image_size, settings.num_heads)
+  check_model(opened.model)
   return Run(
-    found, model, params, size, layers, heads, class_names, class_index,
+    opened,
+    parse_layers(settings.layers, opened.model.num_layers),
+    parse_heads(settings.heads, opened.model.num_heads),
+    _class_index(opened, settings),
     settings,
-  )  # fmt: skip
+  )
 
 
-def _classes(
-  model: Any, path: str, settings: Settings
-) -> tuple[list[str] | None, int | None]:
-  """Returns the names of the classes and the index of the one asked about."""
+def _class_index(opened: trained.Trained, settings: Settings) -> int | None:
+  """Returns the class that is asked about."""
   if settings.class_asked is not None or settings.method in _OF_A_CLASS:
-    checked_classes(model, 1, None)
-  if model.num_classes is None:
-    return None, None
-  names = workdir.read_labels(path)
-  if names and len(names) != model.num_classes:
-    names = None  # They are of other weights.
-  if settings.class_asked is None:
-    return names, None
-  return names, parse_class(settings.class_asked, model.num_classes, names)
+    checked_classes(opened.model, 1, None)
+  if settings.class_asked is None or opened.model.num_classes is None:
+    return None
+  return parse_class(
+    settings.class_asked, opened.model.num_classes, opened.class_names
+  )
 
 
 def _rollout(run: Run, batch: jax.Array, _: np.ndarray):
@@ -183,6 +156,8 @@ def look(
     failed: gets, by name, what is wrong with those that nothing comes of.
   """
   batch = augment.normalize(jnp.asarray(pixels))
+  if spatial_transformer.of_model(run.model) is not None:
+    run, batch, pixels = _behind_transformer(run, batch)
   found, logits = attention.class_token_maps(run.model, run.params, batch)
   class_token = np.asarray(found)
   maps = np.asarray(METHODS[run.settings.method](run, batch, class_token))
@@ -190,7 +165,7 @@ def look(
     Seen(name, pixels[i], maps[i], class_token[:, i])
     for i, name in enumerate(names)
   ]
-  if run.found.num_classes is not None:
+  if run.model.num_classes is not None:
     seen = _with_classes(run, batch, seen, maps, logits)
   good = []
   for each, row in zip(seen, np.asarray(logits), strict=False):
@@ -199,10 +174,33 @@ def look(
     else:
       failed[each.name] = (
         f'{decode.shown(each.name)}: the model makes NaN or infinite values of '
-        f'this image, so there is nothing to show. {run.found.path} may be '
-        'damaged, or the weights of a training that failed.'
+        'this image, so there is nothing to show. '
+        f'{run.trained.found.path} may be damaged, or the weights of a '
+        'training that failed.'
       )
   return good
+
+
+def _behind_transformer(
+  run: Run, batch: jax.Array
+) -> tuple[Run, jax.Array, np.ndarray]:
+  """Returns the model without its spatial transformer, and what it sees.
+
+  Patches are of what the transformer makes of an image, so that is what there
+  is attention to.
+  """
+  model, params = run.model, run.params
+  batch, _ = jax.jit(spatial_transformer.transform, static_argnums=0)(
+    model, params, batch
+  )
+  model, params = spatial_transformer.without(model, params)
+  opened = dataclasses.replace(run.trained, model=model, params=params)
+  pixels = np.clip(np.asarray(batch) * 127.5 + 127.5, 0, 255)
+  return (
+    dataclasses.replace(run, trained=opened),
+    batch,
+    np.rint(pixels).astype(np.uint8),
+  )
 
 
 def _with_classes(

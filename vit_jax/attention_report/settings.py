@@ -1,11 +1,11 @@
 """What a report shows, and which layers and heads the user's words mean."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from vit_jax import errors
 from vit_jax.attention.maps import check_index
+from vit_jax.class_names import readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +68,6 @@ def parse_layers(text: str, num_layers: int) -> list[int]:
   return _indices('layer', text, num_layers, names)
 
 
-def parse_size(text: str) -> int | tuple[int, int]:
-  """Returns the image size that '224' or '224x320', height first, means.
-
-  Raises:
-    ConfigError: it is no such text.
-  """
-  found = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text)
-  if not found:
-    raise errors.ConfigError(
-      f'image size {text!r} is neither a side in pixels, such as 224, nor a '
-      'height and a width, such as 224x320.'
-    )
-  height, width = found.groups()
-  return (int(height), int(width)) if width else int(height)
-
-
 def parse_heads(text: str, num_heads: int) -> list[int] | None:
   """Returns the heads that a text names; None is the mean of all.
 
@@ -114,8 +98,9 @@ def parse_class(
   Raises:
     ConfigError: there is no such class.
   """
-  if names and str(asked) in names:
-    return names.index(str(asked))
+  for each in (names or [], [readable(name) for name in names or []]):
+    if str(asked) in each:
+      return each.index(str(asked))
   try:
     index = int(asked)
   except ValueError as error:

@@ -15,6 +15,7 @@ from vit_jax.attention.rollouts import HEAD_FUSIONS
 from vit_jax.attention_report import drawing, explorer, looking
 from vit_jax.attention_report.looking import METHODS, Run, Seen
 from vit_jax.attention_report.settings import Settings
+from vit_jax.class_names import readable
 from vit_jax.data import images
 
 # Whose maps depend on these settings.
@@ -185,7 +186,7 @@ def _new_page(run: Run, checkpoint: str) -> explorer.Page:
     run.model,
     run.params,
     drawing.style_of(run.settings, run.model),
-    title=f'Attention of {run.model_name}: {checkpoint}',
+    title=f'Attention of {run.trained.name}: {checkpoint}',
     head_fusion=run.settings.head_fusion,
     discard_ratio=run.settings.discard_ratio,
   )
@@ -248,9 +249,10 @@ def _write_image(run: Run, seen: Seen, folder: pathlib.Path) -> dict[str, Any]:
 def _class(run: Run, seen: Seen, index: int | None) -> dict[str, Any] | None:
   if seen.probabilities is None or index is None:
     return None
+  names = run.trained.class_names
   return {
     'class': index,
-    'name': run.class_names[index] if run.class_names else None,
+    'name': readable(names[index]) if names else None,
     'probability': float(seen.probabilities[index]),
   }
 
@@ -263,9 +265,9 @@ def _write_summary(
 ) -> None:
   areas = [entry['faithfulness'] for entry in entries if entry['faithfulness']]
   summary = {
-    'checkpoint': run.found.path,
-    'sha256': run.found.sha256,
-    'model': run.model_name,
+    'checkpoint': run.trained.found.path,
+    'sha256': run.trained.found.sha256,
+    'model': run.trained.name,
     'image_size': list(run.size),
     'grid': list(run.model.grid(run.size)),
     'settings': {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -110,34 +109,8 @@ def configure(case: Mapping[str, Any], defaults: Any) -> Any:
   config.mesh.data = 1  # Unless it is said: then the others' devices suffice.
   axes = [f'mesh.{pair}' for pair in case['mesh'].split(',')]
   for pair in [*axes, *case['settings'].split()]:
-    _set(config, pair)
+    fields.set_field(config, pair)
   return config
-
-
-def _set(config: Any, pair: str) -> None:
-  """Sets a field of the config.
-
-  Args:
-    config: which is changed.
-    pair: such as 'remat=full' or 'mesh.fsdp=8'.
-  """
-  name, equals, value = pair.partition('=')
-  if not equals:
-    raise errors.ConfigError(f'{pair!r} should be FIELD=VALUE.')
-  known = dict(fields.leaves(config))
-  if name not in known:
-    raise errors.ConfigError(errors.unknown_name('field', name, known))
-  try:
-    parsed = ast.literal_eval(value)
-  except (SyntaxError, ValueError):  # A string without its quotes.
-    parsed = value
-  try:
-    config.update_from_flattened_dict({name: parsed})
-  except (TypeError, ValueError) as error:
-    raise errors.ConfigError(
-      f'{name}={parsed!r} is of type {type(parsed).__name__}, and its default '
-      f'is {known[name]!r}.'
-    ) from error
 
 
 def num_used(config: Any, num_devices: int) -> int:

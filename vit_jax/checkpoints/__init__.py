@@ -14,6 +14,8 @@ from vit_jax import errors
 
 __all__ = ['load_params', 'load_pretrained', 'locate_weights', 'save_params']
 
+_TRANSFORMER = 'spatial_transformer/'
+
 # Imports are inside, as JAX takes a second to load, and looking into a file
 # needs none of it.
 
@@ -139,8 +141,11 @@ def load_pretrained(
   with files.open_weights(
     path, num_heads, num_patches=grid[0] * grid[1]
   ) as stored:
+    arrays_in_file = dict(stored.arrays)
+    if fresh_head:
+      arrays_in_file |= _fresh_transformer(arrays_in_file, model, size)
     fitted = adapt.fit_arrays(
-      stored.arrays,
+      arrays_in_file,
       expected,
       grid,
       head_bias_init=model.head_bias_init,
@@ -150,6 +155,41 @@ def load_pretrained(
     params = arrays.read_arrays(fitted, stored.path, convert)
     adapt.warn_of_zero_head(fitted, params, stored.path)
   return traverse_util.unflatten_dict(params, sep='/')
+
+
+def _fresh_transformer(
+  stored: Mapping[str, Any], model: Any, size: tuple[int, int]
+) -> dict[str, Any]:
+  """Returns a transformer that changes nothing yet, if the model lacks its own.
+
+  Weights that were trained without one are fine-tuned behind a new one.
+
+  Args:
+    stored: arrays of the file, by our names.
+    model: that they are for.
+    size: (height, width) of its images.
+  """
+  missing = {
+    key for key in expected_shapes(model, size) if key.startswith(_TRANSFORMER)
+  }
+  if not missing or any(key.startswith(_TRANSFORMER) for key in stored):
+    return {}
+  import jax
+  from flax import traverse_util
+
+  from vit_jax.checkpoints.arrays import StoredArray
+
+  images = np.zeros((1, *size, 3), np.float32)
+
+  @jax.jit  # Of all that `init` makes, no more than what is returned.
+  def init():
+    params = model.init(jax.random.key(0), images)['params']
+    flat = traverse_util.flatten_dict(params, sep='/')
+    return {key: flat[key] for key in missing}
+
+  return {
+    key: StoredArray.of(np.asarray(value)) for key, value in init().items()
+  }
 
 
 def _height_and_width(image_size: Any) -> tuple[int, int]:

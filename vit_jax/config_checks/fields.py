@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ _BY_TYPE: dict[type, tuple[str, ...]] = {
     'pp.randaugment.num_layers',
     'pp.repeats',
     'pp.shift.pad',
+    'pp.test_resize',
     'progress_every',
     'seed',
     'total_steps',
@@ -148,10 +150,13 @@ def problems(config: Any) -> dict[str, str]:
 
 def model_problems(model: Mapping[str, Any]) -> dict[str, str]:
   """Returns {field: why it can't be read} of a model's config."""
-  name = 'mixer_b16' if 'tokens_mlp_dim' in model else 'b16'
+  names = {'tokens_mlp_dim': 'mixer_b16', 'conv_features': 'cnn'}
+  name = next((names[field] for field in names if field in model), 'b16')
   known = dict(leaves(variants.model_config(name)))
-  # A ViT without a stem has no fields of one.
+  # A ViT without a stem has no fields of one, nor without a transformer.
   known |= {'resnet.num_layers': (), 'resnet.width_factor': 1.0}
+  transformer = variants.spatial_transformer_config()
+  known |= dict(leaves(transformer, 'spatial_transformer.'))
   # It has no value there, and a `None` has no type.
   known |= {'representation_size': 1}
   found = {}
@@ -195,12 +200,43 @@ def readable(config: Any) -> tuple[Any, set[str]]:
   return ConfigDict(filled), bad
 
 
+def set_field(config: Any, pair: str) -> None:
+  """Sets a field of the config.
+
+  Args:
+    config: which is changed.
+    pair: such as 'remat=full' or 'mesh.fsdp=8'.
+
+  Raises:
+    ConfigError: there is no such field, or it can't have such a value.
+  """
+  name, equals, value = pair.partition('=')
+  if not equals:
+    raise errors.ConfigError(f'{pair!r} should be FIELD=VALUE.')
+  known = dict(leaves(config))
+  if name not in known:
+    raise errors.ConfigError(errors.unknown_name('field', name, known))
+  try:
+    parsed = ast.literal_eval(value)
+  except (SyntaxError, ValueError):  # A string without its quotes.
+    parsed = value
+  try:
+    config.update_from_flattened_dict({name: parsed})
+  except (TypeError, ValueError) as error:
+    raise errors.ConfigError(
+      f'{name}={parsed!r} is of type {type(parsed).__name__}, and its default '
+      f'is {known[name]!r}.'
+    ) from error
+
+
 def stand_in() -> ConfigDict:
   """Returns a config with the fields of all models, whose values mean none."""
   config, _ = readable(ConfigDict())
   config.model = variants.model_config('b16')
   config.model.update(variants.model_config('mixer_b16'))
+  config.model.update(variants.model_config('cnn'))
   config.model.resnet = variants.model_config('r50_b16').resnet
+  config.model.spatial_transformer = variants.spatial_transformer_config()
   return config
 
 

@@ -34,6 +34,12 @@ def problems(config: Any) -> list[str]:
   rows, columns = model.grid((size, size))
   if size < 1 or rows * columns:
     return []
+  if 'conv_features' in config.model:
+    return [
+      f'config.pp.crop={size} is too small for the '
+      f'{len(config.model.conv_features)} poolings by 2 of '
+      'config.model.conv_features. Use larger images or fewer convolutions.'
+    ]
   return [
     f'config.pp.crop={size} is too small for config.model.patches.size='
     f'{patch}: images hold no whole patch. Use larger images or smaller '

@@ -105,6 +105,12 @@ def problems(config: Any) -> list[str]:
     pp.repeats,
     f'should divide config.batch={config.batch}.',
   )
+  expect(
+    pp.test_resize == 0 or pp.test_resize >= pp.crop,
+    'pp.test_resize',
+    pp.test_resize,
+    f'should be 0 or at least config.pp.crop={pp.crop}, which is cut out.',
+  )
   for name, size in config.mesh.items():
     at_least = 'should be at least 1, or -1 for all devices that are left.'
     expect(size >= 1 or size == -1, f'mesh.{name}', size, at_least)

@@ -37,6 +37,36 @@ def resize_squash(
   return cv2.resize(image, (size, size), out, interpolation=cv2.INTER_LINEAR)
 
 
+def resize_and_crop(
+  image: np.ndarray, shorter: int, size: int, out: np.ndarray | None = None
+) -> np.ndarray:
+  """Cuts the middle out of an image resized with its aspect ratio kept.
+
+  Averages over the pixels that become one, which is what big_vision evaluates
+  with (`resize_small`, `central_crop`); where there are too few, bilinear.
+
+  Args:
+    image: uint8 [height, width, channels].
+    shorter: pixels of its shorter side once it is resized.
+    size: side of the result in pixels, at most `shorter`.
+    out: where to put it, uint8 [size, size, channels]; None for a new array.
+
+  Returns:
+    uint8 [size, size, channels].
+  """
+  sides = image.shape[:2]
+  scale = shorter / min(sides)
+  height, width = (round(side * scale) for side in sides)
+  method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+  resized = cv2.resize(image, (width, height), interpolation=method)
+  top, left = (height - size) // 2, (width - size) // 2
+  middle = resized[top : top + size, left : left + size]
+  if out is None:
+    return middle.copy()
+  out[:] = middle
+  return out
+
+
 def random_resized_crop(
   rng: Rng,
   image: np.ndarray,

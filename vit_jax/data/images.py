@@ -92,6 +92,22 @@ def fit_image(
   return FITS[fit](image, size)
 
 
+def parse_size(text: str) -> int | tuple[int, int]:
+  """Returns the image size that '224' or '224x320', height first, means.
+
+  Raises:
+    ConfigError: it is no such text.
+  """
+  found = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text)
+  if not found:
+    raise errors.ConfigError(
+      f'image size {text!r} is neither a side in pixels, such as 224, nor a '
+      'height and a width, such as 224x320.'
+    )
+  height, width = found.groups()
+  return (int(height), int(width)) if width else int(height)
+
+
 def _crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   height, width = image.shape[:2]
   scale = min(height / size[0], width / size[1])

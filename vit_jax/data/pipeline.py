@@ -146,8 +146,8 @@ def eval_batches(
 
   Args:
     config: with the fields `batch_eval` (examples of all processes together),
-      `num_threads` (if it is 0, `num_workers` threads read), `on_bad_image` and
-      `pp.crop`.
+      `num_threads` (if it is 0, `num_workers` threads read), `on_bad_image`,
+      `pp.crop` and `pp.test_resize` (0 if it is missing).
     source: what to read.
     process_index: which part of each batch to read, in [0, process_count).
     process_count: number of parts.
@@ -156,8 +156,9 @@ def eval_batches(
     An iterator with `close()`, of {'image': uint8 [local_batch, height, width,
     3], 'label': int32 [local_batch], 'mask': bool [local_batch]}; 'label' is
     int32 [local_batch, max_labels] where the source has several. Images kept in
-    memory come as they are; others are squashed to `pp.crop` square. What is
-    skipped is blank, and `mask` excludes it.
+    memory come as they are; others are squashed to `pp.crop` square, or cut to
+    it as `pp.test_resize` says. What is skipped is blank, and `mask` excludes
+    it.
 
   Raises:
     ConfigError: `batch_eval` is not divisible by `process_count`.
@@ -181,6 +182,7 @@ def eval_batches(
     return Batches(batches, source)
 
   size, no_label = config.pp.crop, np.int32(0)
+  test_resize = config.pp.get('test_resize', 0)
   if source.max_labels:
     no_label = np.zeros(source.max_labels, np.int32)
   reader = reading.Reader(source, config)
@@ -191,7 +193,10 @@ def eval_batches(
     if example is None:
       out[:] = 0
       return {'label': no_label, 'mask': False}
-    crops.resize_squash(example[0], size, out)
+    if test_resize:
+      crops.resize_and_crop(example[0], test_resize, size, out)
+    else:
+      crops.resize_squash(example[0], size, out)
     return {'label': example[1], 'mask': True}
 
   num_threads = config.num_threads or config.get('num_workers', 0)

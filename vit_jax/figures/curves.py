@@ -32,7 +32,11 @@ _LOG_RATIO = 30
 
 
 def plot_curves(
-  metrics: Mapping[str, Series], path: str | os.PathLike, title: str = ''
+  metrics: Mapping[str, Series],
+  path: str | os.PathLike,
+  title: str = '',
+  *,
+  with_speed: bool = False,
 ) -> None:
   """Draws loss, accuracy and learning rate over the steps.
 
@@ -45,6 +49,7 @@ def plot_curves(
       evaluated set, '<set>/loss' and '<set>/accuracy'.
     path: the PNG file to write.
     title: drawn above, such as the name of the run.
+    with_speed: whether 'train/images_per_sec' is drawn, too.
   """
   panels = [
     (draw, kind, height)
@@ -52,8 +57,10 @@ def plot_curves(
       (_draw_loss, 'loss', 3),
       (_draw_accuracy, 'accuracy', 3),
       (_draw_learning_rate, 'learning_rate', 1.5),
+      (_draw_speed, 'images_per_sec', 1.5),
     )
     if any(_kind(name) == kind for name in metrics)
+    and (with_speed or draw is not _draw_speed)
   ]
   looks = _looks(metrics)
   heights = [height for _, _, height in panels] or [3]
@@ -157,6 +164,17 @@ def _draw_learning_rate(
   ax.set_ylabel('learning rate', color=canvas.INK)
   ax.set_ylim(bottom=0)
   ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
+
+
+def _draw_speed(ax: Axes, curves: Mapping[str, Series], looks: Looks) -> None:
+  del looks  # It is of no set.
+  for steps, values in curves.values():
+    ax.plot(
+      steps, values, color=canvas.INK, linewidth=1.2, marker='.', markersize=3
+    )
+  ax.set_ylabel('images/s', color=canvas.INK)
+  ax.set_ylim(bottom=0)
+  ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:,g}'))
 
 
 def _draw_sets(

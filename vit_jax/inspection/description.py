@@ -30,16 +30,20 @@ class Description:
     path: the file, or the checkpoint of a run.
     container: 'npz', 'safetensors' or 'checkpoint'.
     names: whose keys it has: 'google', 'big_vision', 'timm' or 'transformers'.
-    family: 'ViT', 'hybrid' or 'Mixer'.
+    family: 'ViT', 'hybrid', 'Mixer' or 'ConvNet'.
     models: the models that have all of these sizes.
     nearest_model: the one with the fewest other sizes.
     patch: (height, width) of a patch in pixels, of a hybrid in positions of its
-      stem's output.
+      stem's output, of a ConvNet of what its poolings make one of.
     stride: (height, width) in pixels of what becomes a token.
-    width: of a token.
-    depth: encoder or mixer blocks.
+    width: of a token, or of a ConvNet's dense layer.
+    depth: encoder or mixer blocks, or convolutions.
     mlp_dim: hidden width of the MLPs, a Mixer's across channels.
     tokens_mlp_dim: a Mixer's across tokens.
+    conv_features: a ConvNet's, of each convolution.
+    conv_kernel_size: side of these.
+    spatial_transformer: the fields of the one before the model, as the model's
+      config has them.
     num_heads: of the attention.
     heads_from: 'file', 'caller', or 'width' where neither says it and it is
       what published models of that width have.
@@ -77,13 +81,16 @@ class Description:
   stride: tuple[int, int]
   width: int
   depth: int
-  mlp_dim: int
+  mlp_dim: int | None
   tokens_mlp_dim: int | None
+  conv_features: tuple[int, ...] | None
+  conv_kernel_size: int | None
+  spatial_transformer: dict[str, Any] | None
   num_heads: int | None
   heads_from: str | None
   resnet_num_layers: tuple[int, ...] | None
   resnet_width_factor: float | None
-  classifier: str
+  classifier: str | None
   position_embedding: str | None
   num_patches: int | None
   grid: tuple[int, int] | None

@@ -17,8 +17,10 @@ def parameters(sizes: Mapping[str, Any]) -> dict[str, Shape]:
   Args:
     sizes: fields of a `Description`; `num_heads` is any that divides the width.
   """
-  layers = _mixer(sizes) if sizes['family'] == 'Mixer' else _vit(sizes)
-  found = dict(layers)
+  families = {'Mixer': _mixer, 'ConvNet': _convnet}
+  found = dict(families.get(sizes['family'], _vit)(sizes))
+  if sizes['spatial_transformer'] is not None:
+    found |= _spatial_transformer(sizes['spatial_transformer'])
   width = sizes['width']
   if sizes['representation_size'] is not None:
     found |= _dense('pre_logits', width, sizes['representation_size'])
@@ -76,6 +78,31 @@ def _mixer(sizes: Mapping[str, Any]) -> Layers:
     yield from _norm(f'{block}/LayerNorm_1', width)
     yield from _mlp(f'{block}/channel_mixing', width, sizes['mlp_dim'])
   yield from _norm('pre_head_layer_norm', width)
+
+
+def _convnet(sizes: Mapping[str, Any]) -> Layers:
+  features, size = sizes['conv_features'], sizes['conv_kernel_size']
+  yield from _convolutions('', features, size)
+  yield from _dense(
+    'hidden', sizes['num_patches'] * features[-1], sizes['width']
+  )
+
+
+def _spatial_transformer(sizes: Mapping[str, Any]) -> Layers:
+  name, features = 'spatial_transformer', sizes['features']
+  yield from _convolutions(f'{name}/', features, sizes['kernel_size'])
+  places = (sizes['size'] // 2 ** len(features)) ** 2
+  yield from _dense(
+    f'{name}/hidden', places * features[-1], sizes['hidden_dim']
+  )
+  yield from _dense(f'{name}/theta', sizes['hidden_dim'], 6)
+
+
+def _convolutions(prefix: str, features: tuple[int, ...], size: int) -> Layers:
+  inputs = 3
+  for i, outputs in enumerate(features):
+    yield from _kernel(f'{prefix}conv_{i}', (size, size, inputs, outputs))
+    inputs = outputs
 
 
 def _bottleneck(

@@ -1,7 +1,9 @@
 """Which of the known models has given sizes, and how to fine-tune it.
 
 Sizes are a flat dict of config fields, such as 'transformer.num_heads'. Those
-of a ViT, of a hybrid and of a Mixer have different keys, which tell them apart.
+of a ViT, of a hybrid, of a Mixer and of a ConvNet have different keys, which
+tell them apart. A spatial transformer may stand before any of them but a Mixer,
+and is not counted among what makes it another model.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ Sizes = Mapping[str, Any]
 _CROPS = {
   ('vit', 'digits'): 16,
   ('vit', 'cifar10'): 384,
+  ('spatial_transformer', 'digits'): 32,
+  ('spatial_transformer', 'cifar10'): 32,
 }
+_BEFORE = 'spatial_transformer.'
 
 
 def equal_models(sizes: Sizes) -> tuple[str, ...]:
@@ -64,6 +69,10 @@ def model_config(
     node[last] = value
   if overrides:
     config.model_name = f'like {name}'
+  if f'{_BEFORE}size' in sizes:
+    config.spatial_transformer = variants.spatial_transformer_config()
+    for field in config.spatial_transformer:
+      config.spatial_transformer[field] = sizes[f'{_BEFORE}{field}']
   return config
 
 
@@ -88,14 +97,15 @@ def fine_tuning_command(
     return None
   name, overrides = nearest_model(sizes)
   (short,) = (k for k, v in variants.SHORT_NAMES.items() if v == name)
-  dataset = 'digits' if name == 'tiny' else 'cifar10'
+  dataset = 'digits' if name in ('tiny', 'cnn') else 'cifar10'
   file = 'mixer' if 'num_blocks' in sizes else 'vit'
+  argument = f'{short.removeprefix("mixer_")},{dataset}'
+  if 'conv_features' in sizes or f'{_BEFORE}size' in sizes:
+    file = 'spatial_transformer'
+    argument, overrides = _behind_transformer(sizes, dataset)
   words = [
     *('python', '-m', 'vit_jax.main'),
-    *(
-      '--config',
-      f'configs/{file}.py:{short.removeprefix("mixer_")},{dataset}',
-    ),
+    *('--config', f'configs/{file}.py:{argument}'),
     f'--config.pretrained_dir={path}',
   ]
   # A ViT of known sizes is fine-tuned at the preset's size, all others at
@@ -115,9 +125,28 @@ def fine_tuning_command(
   return shlex.join(words)
 
 
+def _behind_transformer(
+  sizes: Sizes, dataset: str
+) -> tuple[str, dict[str, Any]]:
+  """Returns the argument of configs/spatial_transformer.py, and overrides."""
+  is_convnet = 'conv_features' in sizes
+  overrides = _differences(sizes, 'cnn' if is_convnet else 'tiny')
+  if f'{_BEFORE}size' not in sizes:
+    return f'{dataset},plain', overrides
+  preset = variants.spatial_transformer_config()
+  overrides |= {
+    f'{_BEFORE}{field}': sizes[f'{_BEFORE}{field}']
+    for field, value in preset.items()
+    if sizes[f'{_BEFORE}{field}'] != value
+  }
+  return dataset if is_convnet else f'{dataset},vit', overrides
+
+
 def _is_trainable(sizes: Sizes, image_size: tuple[int, int] | None) -> bool:
-  if 'num_blocks' in sizes:
+  if 'num_blocks' in sizes or 'conv_features' in sizes:
     return image_size is not None and image_size[0] == image_size[1]
+  if f'{_BEFORE}size' in sizes and 'resnet.num_layers' in sizes:
+    return False  # No config has both.
   can_place = image_size or sizes['position_embedding'] == 'sincos2d'
   return bool(can_place and sizes['transformer.num_heads'])
 
@@ -136,7 +165,9 @@ def _differences(sizes: Sizes, name: str) -> dict[str, Any]:
   """Returns the sizes that are others in the model called `name`."""
   known = _known_models()[name]
   return {
-    field: value for field, value in sizes.items() if known[field] != value
+    field: value
+    for field, value in sizes.items()
+    if not field.startswith(_BEFORE) and known[field] != value
   }
 
 
@@ -157,7 +188,8 @@ def _dotted(config: ConfigDict) -> dict[str, Any]:
 
 
 def _width_field(sizes: Sizes) -> str:
-  return 'hidden_size' if 'hidden_size' in sizes else 'hidden_dim'
+  fields = ('hidden_size', 'hidden_dim', 'dense_size')
+  return next(field for field in fields if field in sizes)
 
 
 def _as_text(value: Any) -> str:

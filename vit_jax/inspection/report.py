@@ -17,14 +17,16 @@ def as_table(found: Description) -> str:
     'model': ', '.join(found.models)
     or f'none known; the nearest is {found.nearest_model}',
     'format': f'{found.container}, names of {found.names}',
-    'patch': _patch(found),
+    'spatial transformer': _spatial_transformer(found),
+    'patch': found.family != 'ConvNet' and _patch(found),
+    'convolutions': _convolutions(found),
     'width': found.width,
     'depth': found.depth,
     'MLP width': found.mlp_dim,
     'token-mixing width': found.tokens_mlp_dim,
     'heads': _heads(found),
     'ResNet stages': _stages(found),
-    'pooling': found.family != 'Mixer' and _POOLING[found.classifier],
+    'pooling': found.family != 'Mixer' and _POOLING.get(found.classifier or ''),
     'position embedding': found.position_embedding,
     'grid': _grid(found),
     'image size': found.image_size
@@ -57,8 +59,26 @@ def _patch(found: Description) -> str:
   return f'{_by(found.patch)} pixels'
 
 
+def _spatial_transformer(found: Description) -> str | None:
+  fields = found.spatial_transformer
+  if fields is None:
+    return None
+  features = ', '.join(map(str, fields['features']))
+  return (
+    f'sees {_by((fields["size"],) * 2)} pixels; {features} features, kernels '
+    f'of {fields["kernel_size"]}, width {fields["hidden_dim"]}'
+  )
+
+
+def _convolutions(found: Description) -> str | None:
+  if found.conv_features is None:
+    return None
+  features = ', '.join(map(str, found.conv_features))
+  return f'{features} features, kernels of {found.conv_kernel_size}'
+
+
 def _heads(found: Description) -> str | None:
-  if found.family == 'Mixer':
+  if found.family in ('Mixer', 'ConvNet'):
     return None
   return {
     'file': f'{found.num_heads}',
@@ -78,6 +98,8 @@ def _stages(found: Description) -> str | None:
 def _grid(found: Description) -> str:
   if found.num_patches is None:
     return 'any'
+  if found.grid is None and found.family == 'ConvNet':
+    return f'{found.num_patches} places, which are no square'
   if found.grid is None:
     return f'{found.num_patches} patches, which are no square'
   return _by(found.grid)
@@ -97,8 +119,10 @@ def _command(found: Description) -> str:
     return f'none: has layers that no model here has: {_some(found.unknown)}'
   if found.missing:
     return f'none: lacks what its model needs: {_some(found.missing)}'
-  if found.family != 'Mixer' and found.num_heads is None:
+  if found.family in ('ViT', 'hybrid') and found.num_heads is None:
     return 'not known without the number of heads'
+  if found.family == 'hybrid' and found.spatial_transformer:
+    return 'none: no config has a hybrid behind a spatial transformer'
   return 'none: images are cut to squares, and it was not made for these'
 
 

@@ -18,9 +18,14 @@ _QUERY = f'{_BLOCK}/MultiHeadDotProductAttention_0/query/kernel'
 _MLP = f'{_BLOCK}/MlpBlock_0/Dense_0/kernel'
 _TOKENS_MLP = 'MixerBlock_0/token_mixing/Dense_0/kernel'
 _CHANNELS_MLP = 'MixerBlock_0/channel_mixing/Dense_0/kernel'
+_LOCALISATION = 'spatial_transformer/'
 # What has to be there, with its number of dims, and what may be.
 _VIT_RANKS = {'embedding/kernel': 4, _QUERY: 3, _MLP: 2}
 _MIXER_RANKS = {'stem/kernel': 4, _TOKENS_MLP: 2, _CHANNELS_MLP: 2}
+_CONVNET_RANKS = {'conv_0/kernel': 4, 'hidden/kernel': 2}
+_LOCALISATION_RANKS = {
+  f'{_LOCALISATION}{key}': rank for key, rank in _CONVNET_RANKS.items()
+}
 _OTHER_RANKS = {
   layout.POSITIONS: 3,
   'conv_root/kernel': 4,
@@ -31,6 +36,7 @@ _OTHER_RANKS = {
 
 # What a file has beyond is unknown, as no model has as many.
 _MAX_BLOCKS, _MAX_STAGES = 200, 8
+_MAX_CONVOLUTIONS = 10
 
 
 def read_sizes(flat: Flat, source: str) -> dict[str, Any]:
@@ -43,8 +49,13 @@ def read_sizes(flat: Flat, source: str) -> dict[str, Any]:
   Raises:
     CheckpointError: keys or dims are missing that the sizes are read from.
   """
-  is_mixer = 'stem/kernel' in flat
-  ranks = _MIXER_RANKS if is_mixer else _VIT_RANKS
+  ranks, read = _VIT_RANKS, _vit_sizes
+  if 'stem/kernel' in flat:
+    ranks, read = _MIXER_RANKS, _mixer_sizes
+  elif 'conv_0/kernel' in flat:
+    ranks, read = _CONVNET_RANKS, _convnet_sizes
+  if any(key.startswith(_LOCALISATION) for key in flat):
+    ranks = ranks | _LOCALISATION_RANKS
   problems = [f'  {key} is missing' for key in ranks if key not in flat]
   for key, rank in (ranks | _OTHER_RANKS).items():
     shape = flat[key].shape if key in flat else (1,) * rank
@@ -55,7 +66,7 @@ def read_sizes(flat: Flat, source: str) -> dict[str, Any]:
       f'{source}: not the weights of a Vision Transformer, a hybrid or a Mixer '
       'as they are known here:\n' + '\n'.join(problems)
     )
-  sizes = _mixer_sizes(flat) if is_mixer else _vit_sizes(flat)
+  sizes = read(flat) | {'spatial_transformer': _localisation(flat)}
   head = flat.get('head/kernel')
   sizes |= _grid(sizes)
   sizes['num_classes'] = head.shape[1] if head else None
@@ -76,6 +87,12 @@ def config_fields(sizes: Mapping[str, Any]) -> dict[str, Any]:
       'tokens_mlp_dim': 'tokens_mlp_dim',
       'channels_mlp_dim': 'mlp_dim',
     }
+  elif sizes['family'] == 'ConvNet':
+    fields = {
+      'conv_features': 'conv_features',
+      'conv_kernel_size': 'conv_kernel_size',
+      'dense_size': 'width',
+    }
   else:
     fields = {
       'hidden_size': 'width',
@@ -90,8 +107,12 @@ def config_fields(sizes: Mapping[str, Any]) -> dict[str, Any]:
       'resnet.num_layers': 'resnet_num_layers',
       'resnet.width_factor': 'resnet_width_factor',
     }
-  fields['patches.size'] = 'patch'
-  return {field: sizes[name] for field, name in fields.items()}
+  if sizes['family'] != 'ConvNet':
+    fields['patches.size'] = 'patch'
+  found = {field: sizes[name] for field, name in fields.items()}
+  for name, value in (sizes['spatial_transformer'] or {}).items():
+    found[f'spatial_transformer.{name}'] = value
+  return found
 
 
 def _vit_sizes(flat: Flat) -> dict[str, Any]:
@@ -108,6 +129,8 @@ def _vit_sizes(flat: Flat) -> dict[str, Any]:
     'depth': _count(flat, r'Transformer/encoderblock_(\d+)/.+'),
     'mlp_dim': flat[_MLP].shape[1],
     'tokens_mlp_dim': None,
+    'conv_features': None,
+    'conv_kernel_size': None,
     'num_heads': flat[_QUERY].shape[1],
     'resnet_num_layers': _stages(flat) if stem else None,
     'resnet_width_factor': stem.shape[3] / 64 if stem else None,
@@ -128,6 +151,8 @@ def _mixer_sizes(flat: Flat) -> dict[str, Any]:
     'depth': _count(flat, r'MixerBlock_(\d+)/.+'),
     'mlp_dim': flat[_CHANNELS_MLP].shape[1],
     'tokens_mlp_dim': tokens_mlp_dim,
+    'conv_features': None,
+    'conv_kernel_size': None,
     'num_heads': None,
     'resnet_num_layers': None,
     'resnet_width_factor': None,
@@ -136,6 +161,52 @@ def _mixer_sizes(flat: Flat) -> dict[str, Any]:
     'num_patches': num_patches,
     'representation_size': None,
   }
+
+
+def _convnet_sizes(flat: Flat) -> dict[str, Any]:
+  features = _convolutions(flat)
+  places, width = flat['hidden/kernel'].shape
+  # Each convolution is followed by a pooling by 2.
+  return {
+    'family': 'ConvNet',
+    'patch': (2 ** len(features),) * 2,
+    'width': width,
+    'depth': len(features),
+    'mlp_dim': None,
+    'tokens_mlp_dim': None,
+    'conv_features': features,
+    'conv_kernel_size': flat['conv_0/kernel'].shape[0],
+    'num_heads': None,
+    'resnet_num_layers': None,
+    'resnet_width_factor': None,
+    'classifier': None,
+    'position_embedding': None,
+    'num_patches': places // features[-1],
+    'representation_size': None,
+  }
+
+
+def _localisation(flat: Flat) -> dict[str, Any] | None:
+  """Returns the fields of a spatial transformer, if there is one."""
+  if f'{_LOCALISATION}conv_0/kernel' not in flat:
+    return None
+  features = _convolutions(flat, _LOCALISATION)
+  places, hidden_dim = flat[f'{_LOCALISATION}hidden/kernel'].shape
+  side = math.isqrt(places // features[-1])
+  return {
+    'size': side * 2 ** len(features),
+    'features': features,
+    'kernel_size': flat[f'{_LOCALISATION}conv_0/kernel'].shape[0],
+    'hidden_dim': hidden_dim,
+  }
+
+
+def _convolutions(flat: Flat, prefix: str = '') -> tuple[int, ...]:
+  """Returns the features of the convolutions in a row, from the first on."""
+  keys = (f'{prefix}conv_{i}/kernel' for i in range(_MAX_CONVOLUTIONS))
+  return tuple(
+    flat[key].shape[-1] for key in itertools.takewhile(flat.__contains__, keys)
+  )
 
 
 def _grid(sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from vit_jax.models import variants
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
 
+  from vit_jax.models.convnet import ConvNet
   from vit_jax.models.mixer import MlpMixer
   from vit_jax.models.vit import VisionTransformer
 
@@ -22,6 +23,12 @@ _SHARED = {
   'patches': {'size': 'patch_size'},
   'gelu': 'gelu',
   'head_bias_init': 'head_bias_init',
+}
+_SPATIAL_TRANSFORMER = {
+  'size': 'localisation_size',
+  'features': 'localisation_features',
+  'kernel_size': 'localisation_kernel_size',
+  'hidden_dim': 'localisation_hidden_dim',
 }
 _FIELDS: dict[str, dict[str, Any]] = {
   'ViT': _SHARED
@@ -42,6 +49,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
       'num_layers': 'resnet_num_layers',
       'width_factor': 'resnet_width_factor',
     },
+    'spatial_transformer': _SPATIAL_TRANSFORMER,
   },
   'Mixer': _SHARED
   | {
@@ -50,11 +58,31 @@ _FIELDS: dict[str, dict[str, Any]] = {
     'tokens_mlp_dim': 'tokens_mlp_dim',
     'channels_mlp_dim': 'channels_mlp_dim',
   },
+  'ConvNet': {
+    'model_name': None,
+    'conv_features': 'conv_features',
+    'conv_kernel_size': 'conv_kernel_size',
+    'dense_size': 'dense_size',
+    'dropout_rate': 'dropout_rate',
+    'head_bias_init': 'head_bias_init',
+    'spatial_transformer': _SPATIAL_TRANSFORMER,
+  },
 }
+# What a config has of one family alone; without any, it is a ViT's.
+_MARKS = {'Mixer': 'tokens_mlp_dim', 'ConvNet': 'conv_features'}
+# What `create_model` is given beside the config, and a family has no use for.
+_UNUSED = {'Mixer': ('attention',), 'ConvNet': ('attention', 'gelu')}
 # The module's sizes that have no default.
 _SIZES = {
   'ViT': ('hidden_size', 'num_layers', 'num_heads', 'mlp_dim'),
   'Mixer': ('hidden_dim', 'num_blocks', 'tokens_mlp_dim', 'channels_mlp_dim'),
+  'ConvNet': ('conv_kernel_size', 'dense_size'),
+}
+# And those that are a number for each of several layers.
+_TUPLES = {
+  'ViT': ('patch_size',),
+  'Mixer': ('patch_size',),
+  'ConvNet': ('conv_features',),
 }
 _RATES = ('dropout_rate', 'attention_dropout_rate', 'drop_path_rate')
 _UNREADABLE = object()
@@ -70,19 +98,20 @@ def create_model(
   attention: str = 'auto',
   remat: str = 'none',
   scan_layers: bool = False,
-) -> VisionTransformer | MlpMixer:
+) -> VisionTransformer | MlpMixer | ConvNet:
   """Returns a Flax module; nothing is computed and no memory is taken.
 
   Args:
     name_or_config: a name such as 'ViT-B_16' or 'b16', or an edited
-      `model_config(name)`. One with `tokens_mlp_dim` is a Mixer's.
+      `model_config(name)`. One with `tokens_mlp_dim` is a Mixer's, one with
+      `conv_features` a ConvNet's.
     num_classes: width of the head, or None for the features before it.
     gelu: 'tanh' or 'exact', whatever the config says; None leaves it to that.
     dtype: of the computation: 'float32', 'bfloat16' or 'float16'.
     param_dtype: of the parameters.
     attention: 'plain' has weights to look at, 'fused' never holds them whole,
       'auto' is fused where cuDNN has a kernel and plain elsewhere. The outputs
-      are the same. A Mixer has none.
+      are the same. Mixers and ConvNets have none.
     remat: what training computes again to save memory: 'none', 'dots' for all
       but products with weights, or 'full'.
     scan_layers: whether to compile one block for all, which makes compilation
@@ -94,7 +123,7 @@ def create_model(
   """
   import jax.numpy as jnp  # Here, so that configs import in no time.
 
-  from vit_jax.models import mixer, vit
+  from vit_jax.models import convnet, mixer, vit
 
   config = name_or_config
   if isinstance(config, str):
@@ -120,7 +149,11 @@ def create_model(
       f'dtype {dtype!r} or param_dtype {param_dtype!r} is no dtype; use '
       "'float32', 'bfloat16' or 'float16'."
     ) from error
-  module = {'ViT': vit.VisionTransformer, 'Mixer': mixer.MlpMixer}[family]
+  module = {
+    'ViT': vit.VisionTransformer,
+    'Mixer': mixer.MlpMixer,
+    'ConvNet': convnet.ConvNet,
+  }[family]
   return module(num_classes=num_classes, **types, **fields)
 
 
@@ -141,42 +174,52 @@ def _read(
   config: Any, given: dict[str, Any], unreadable: Collection[str] = ()
 ) -> tuple[str, dict[str, Any], list[str]]:
   """Returns the family, the module's arguments and what is wrong with them."""
-  family = 'Mixer' if 'tokens_mlp_dim' in config else 'ViT'
+  family = _family(config)
   foreign = _foreign_fields(family, config)
-  own = {key: value for key, value in config.items() if key not in foreign}
+  own = {
+    key: value
+    for key, value in config.items()
+    if not any(key in keys for keys in foreign.values())
+  }
   fields, problems = _module_fields(own, _FIELDS[family])
   unread = {_module_name(family, field) for field in unreadable}
   for name, value in [*fields.items()]:
     if value is _UNREADABLE:
       unread.add(name)
   if foreign:
-    problems.insert(0, _foreign_text(family, foreign))
-    unread |= {'patch_size', *_SIZES[family]} - {*fields}
+    problems = [
+      *(_foreign_text(family, other, foreign[other]) for other in foreign),
+      *problems,
+    ]
+    unread |= {*_TUPLES[family], *_SIZES[family]} - {*fields}
   fields |= given
-  if family == 'Mixer':
-    fields.pop('attention', None)
-  fields = {key: fields[key] for key in fields if key not in unread}
+  unused = {*unread, *_UNUSED.get(family, ())}
+  fields = {key: fields[key] for key in fields if key not in unused}
   return family, fields, problems + _value_problems(family, fields, unread)
 
 
-def _foreign_fields(family: str, config: Any) -> list[str]:
-  """Returns the fields that only models of the other family have."""
-  other = 'ViT' if family == 'Mixer' else 'Mixer'
-  return sorted(
-    key
-    for key, value in config.items()
-    if key in _FIELDS[other] and key not in _FIELDS[family]
-    if value is not None
-  )
+def _family(config: Any) -> str:
+  return next((name for name in _MARKS if _MARKS[name] in config), 'ViT')
 
 
-def _foreign_text(family: str, foreign: list[str]) -> str:
-  other = 'ViT' if family == 'Mixer' else 'Mixer'
-  sign = 'With' if family == 'Mixer' else 'Without'
+def _foreign_fields(family: str, config: Any) -> dict[str, list[str]]:
+  """Returns the fields that only models of other families have, by family."""
+  found: dict[str, list[str]] = {}
+  for key, value in sorted(config.items()):
+    if key not in _FIELDS[family] and value is not None:
+      owner = next((name for name in _FIELDS if key in _FIELDS[name]), None)
+      if owner:
+        found.setdefault(owner, []).append(key)
+  return found
+
+
+def _foreign_text(family: str, other: str, foreign: list[str]) -> str:
+  sign = 'With' if family in _MARKS else 'Without'
   return (
     f'It has fields of a {other}: {", ".join(foreign)}. '
-    f'{sign} model.tokens_mlp_dim it is taken for a {family}, whose fields '
-    f'are {", ".join(_FIELDS[family])}. Use those of one of the two.'
+    f'{sign} model.{_MARKS.get(family) or _MARKS[other]} it is taken for a '
+    f'{family}, whose fields are {", ".join(_FIELDS[family])}. Use those of '
+    'one of the two.'
   )
 
 
@@ -223,7 +266,7 @@ def _value_problems(
   family: str, fields: dict[str, Any], unread: Collection[str | None]
 ) -> list[str]:
   """Returns which arguments can't be built; `unread` may be missing."""
-  required = sorted({'patch_size', *_SIZES[family]} - {*unread})
+  required = sorted({*_TUPLES[family], *_SIZES[family]} - {*unread})
   problems = [
     f'{field} is missing' for field in required if field not in fields
   ]
@@ -238,8 +281,11 @@ def _value_problems(
   patch = fields.get('patch_size', (1, 1))
   if not isinstance(patch, tuple) or len(patch) != 2 or not _are_sizes(patch):
     problems.append(f'patches.size {patch!r} is not a positive (height, width)')
+  if not _are_sizes(features := fields.get('conv_features', (1,))):
+    problems.append(f'conv_features {features!r} are not all positive')
   if family == 'ViT':
     problems += _width_problems(fields)
+  problems += _transformer_problems(fields, unread)
   problems += _choice_problems(fields)
   stages = fields.get('resnet_num_layers')
   if stages is not None:
@@ -278,6 +324,42 @@ def _width_problems(fields: dict[str, Any]) -> list[str]:
     problems.append(
       f'hidden_size {width} is not a multiple of 4, which the sines and '
       "cosines of position_embedding 'sincos2d' share"
+    )
+  return problems
+
+
+def _transformer_problems(
+  fields: dict[str, Any], unread: Collection[str | None]
+) -> list[str]:
+  """Returns what is wrong with the spatial transformer, if there is one."""
+  given = {
+    name: fields[attribute]
+    for name, attribute in _SPATIAL_TRANSFORMER.items()
+    if fields.get(attribute) is not None
+  }
+  if not given:
+    return []
+  problems = [
+    f'spatial_transformer.{name} is missing'
+    for name, attribute in _SPATIAL_TRANSFORMER.items()
+    if name not in given and attribute not in unread
+  ]
+  features = given.get('features', (1,))
+  if not features or not _are_sizes(features):
+    problems.append(
+      f'spatial_transformer.features {features!r} are not one or more numbers, '
+      'all positive'
+    )
+  problems += [
+    f'spatial_transformer.{name} {given[name]} is not positive'
+    for name in ('size', 'kernel_size', 'hidden_dim')
+    if given.get(name, 1) < 1
+  ]
+  size, part = given.get('size', 0), 2 ** len(features)
+  if size > 0 and size % part:
+    problems.append(
+      f'spatial_transformer.size {size} is not a multiple of {part}, by which '
+      f'{len(features)} poolings divide it'
     )
   return problems
 

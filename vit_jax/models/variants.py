@@ -73,6 +73,20 @@ def _mixer(
   }
 
 
+def _convnet() -> Fields:
+  """A small classifier of our own for 32x32 pixels, without weights as well."""
+  return {
+    'model_name': 'cnn',
+    # Of each convolution; a pooling by 2 follows it.
+    'conv_features': (16, 32),
+    'conv_kernel_size': 3,
+    'dense_size': 64,
+    # Chance that an output of the dense layer is zeroed.
+    'dropout_rate': 0.0,
+    'head_bias_init': 0.0,
+  }
+
+
 def _hybrid(fields: Fields, num_layers: tuple[int, ...]) -> Fields:
   return fields | {'resnet': {'num_layers': num_layers, 'width_factor': 1.0}}
 
@@ -80,6 +94,11 @@ def _hybrid(fields: Fields, num_layers: tuple[int, ...]) -> Fields:
 def _tiny() -> Fields:
   """A model of our own for 8x8 scans; there are no published weights."""
   return _vit('tiny', 4, 64, 128, 4, 4, classifier='gap')
+
+
+def _small(name: str, patch: int) -> Fields:
+  """For images of 32 pixels; there are no published weights."""
+  return _vit(name, patch, 128, 512, 4, 12)
 
 
 def _ti(name: str, patch: int, **kwargs) -> Fields:
@@ -128,6 +147,9 @@ def _mixer_l(name: str, patch: int) -> Fields:
 # those with which the original fine-tunes.
 MODELS: dict[str, Callable[[], Fields]] = {
   'tiny': _tiny,
+  'cnn': _convnet,
+  'small_8': lambda: _small('small_8', 8),
+  'small_4': lambda: _small('small_4', 4),
   'ViT-Ti_16': lambda: _ti('ViT-Ti_16', 16),
   'ViT-S_16': lambda: _s('ViT-S_16', 16),
   'ViT-S_32': lambda: _s('ViT-S_32', 32),
@@ -168,6 +190,9 @@ MODELS: dict[str, Callable[[], Fields]] = {
 # What a config argument such as `configs/vit.py:b16,cifar10` calls a model.
 SHORT_NAMES = {
   'tiny': 'tiny',
+  'cnn': 'cnn',
+  'small8': 'small_8',
+  'small4': 'small_4',
   'ti16': 'ViT-Ti_16',
   's16': 'ViT-S_16',
   's32': 'ViT-S_32',
@@ -220,3 +245,24 @@ def model_config(name: str) -> ConfigDict:
   if 'representation_size' in fields:
     fields['representation_size'] = placeholder(int)
   return ConfigDict(fields, convert_dict=True)
+
+
+def spatial_transformer_config() -> ConfigDict:
+  """Returns what `config.spatial_transformer` of a ViT or ConvNet may be.
+
+  Without it, no spatial transformer stands before the model.
+  """
+  from ml_collections import ConfigDict
+
+  return ConfigDict(
+    {
+      # Side in pixels of what the localisation network sees; images of another
+      # size are resized for it, and for it alone.
+      'size': 32,
+      # Of its convolutions; a pooling by 2 follows each.
+      'features': (8, 16),
+      'kernel_size': 5,
+      # Width of its dense layer.
+      'hidden_dim': 32,
+    }
+  )

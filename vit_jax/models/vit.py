@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax import errors
-from vit_jax.models import resnet
+from vit_jax.models import resnet, spatial_transformer
 from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.encoder import Encoder
 from vit_jax.models.mlp import MlpBlock
@@ -78,6 +78,10 @@ class VisionTransformer(nn.Module):
       alone, None for no stem.
     resnet_width_factor: the stem's first stage has 64 times this many features.
     head_bias_init: the head's bias at the start; its kernel starts at zero.
+    localisation_size: see `SpatialTransformer`, as for the following.
+    localisation_features: None for no spatial transformer before the patches.
+    localisation_kernel_size: of its convolutions.
+    localisation_hidden_dim: of its dense layer.
     attention: one of `attention.ATTENTIONS`; what comes out is the same.
     remat: what training computes again instead of keeping it, one of
       `blocks.REMATS`.
@@ -103,6 +107,10 @@ class VisionTransformer(nn.Module):
   resnet_num_layers: tuple[int, ...] | None = None
   resnet_width_factor: float = 1.0
   head_bias_init: float = 0.0
+  localisation_size: int = 32
+  localisation_features: tuple[int, ...] | None = None
+  localisation_kernel_size: int = 5
+  localisation_hidden_dim: int = 32
   attention: str = 'auto'
   remat: str = 'none'
   scan_layers: bool = False
@@ -138,6 +146,9 @@ class VisionTransformer(nn.Module):
     """
     types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     x = jnp.asarray(images)
+    transformer = spatial_transformer.of_model(self)
+    if transformer is not None:
+      x = transformer(x)
     if self.resnet_num_layers is not None:
       x = resnet.apply_stem(
         x, self.resnet_num_layers, self.resnet_width_factor, **types

@@ -49,7 +49,9 @@ class Plan:
     return self.memory.total <= memory.USABLE * self.device.memory
 
 
-def make_plan(config: Any, accelerator: str = '') -> Plan:
+def make_plan(
+  config: Any, accelerator: str = '', *, smallest: bool = False
+) -> Plan:
   """Returns what the run takes that a config describes.
 
   Args:
@@ -57,6 +59,8 @@ def make_plan(config: Any, accelerator: str = '') -> Plan:
     accelerator: one of `accelerators.NAMES`, of which there are as many as
       `config.mesh` needs, an axis that is -1 being 1; '' for the devices of
       this machine.
+    smallest: whether memory and speed are with `smallest_accum_steps` instead
+      of the config's, where any fit.
 
   Raises:
     ConfigError: an unknown accelerator, or settings that can't work.
@@ -78,6 +82,11 @@ def make_plan(config: Any, accelerator: str = '') -> Plan:
   built = experiment.build(config, num_classes, mesh)
   is_fused = speed.has_fused_attention(built.model, device)
   parts = layers.model_parts(built.model, config.pp.crop, is_fused=is_fused)
+  accum_steps = memory.smallest_accum_steps(built, parts, device.memory)
+  if smallest and accum_steps is not None:
+    config = config.copy_and_resolve_references()
+    config.accum_steps = accum_steps
+    built = dataclasses.replace(built, config=config)
   return Plan(
     device=device,
     mesh=dict(mesh.shape),
@@ -87,9 +96,7 @@ def make_plan(config: Any, accelerator: str = '') -> Plan:
     forward_flops=layers.forward_flops(parts),
     training_flops=layers.training_flops(parts),
     memory=memory.training_memory(built, parts, config.accum_steps),
-    smallest_accum_steps=memory.smallest_accum_steps(
-      built, parts, device.memory
-    ),
+    smallest_accum_steps=accum_steps,
     speed=speed.training_speed(built, parts, device),
   )
 

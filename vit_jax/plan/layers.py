@@ -80,9 +80,15 @@ def model_parts(
   num_patches = math.prod(grid)
   if hasattr(model, 'tokens_mlp_dim'):
     return _mixer_parts(model, num_patches)
-  stem, channels = [], 3
+  before = []
+  if model.localisation_features is not None:
+    before = [_spatial_transformer(model, image_size)]
+  if hasattr(model, 'conv_features'):
+    return before + _convnet_parts(model, image_size, num_patches)
+  stem, channels = before, 3
   if model.resnet_num_layers is not None:
-    stem, channels = _stem_parts(model, image_size)
+    parts, channels = _stem_parts(model, image_size)
+    stem = before + parts
   width, has_token = model.hidden_size, 'token' in model.classifier
   tokens = num_patches + has_token
   patch = math.prod(model.patch_size) * channels
@@ -239,6 +245,61 @@ def _mixer_parts(model: Any, tokens: int) -> list[Part]:
     Part('norm', (_norm(elements),)),
     *_head(model.num_classes, 1, width, None),
   ]
+
+
+def _spatial_transformer(model: Any, image_size: int) -> Part:
+  features = model.localisation_features
+  places = (model.localisation_size // 2 ** len(features)) ** 2
+  pixels, hidden = image_size**2, model.localisation_hidden_dim
+  return Part(
+    'spatial transformer',
+    (
+      *_pooled_convolutions(
+        model.localisation_size, features, model.localisation_kernel_size
+      ),
+      _dense(1, places * features[-1], hidden),
+      _dense(1, hidden, 6),
+      # The grid: two sums of three products for each pixel.
+      Layer(macs=6 * pixels, traffic=2 * pixels, kept_float32=2 * pixels),
+      # Four pixels for each one, and their shares.
+      Layer(
+        traffic=5 * 3 * pixels, kept=4 * 3 * pixels, kept_float32=8 * pixels
+      ),
+    ),
+  )
+
+
+def _convnet_parts(model: Any, image_size: int, num_places: int) -> list[Part]:
+  features, width = model.conv_features, model.dense_size
+  return [
+    Part(
+      'convolutions',
+      tuple(_pooled_convolutions(image_size, features, model.conv_kernel_size)),
+    ),
+    Part(
+      'dense',
+      (
+        _dense(1, num_places * features[-1], width),
+        _dropout(width, model.dropout_rate),
+      ),
+    ),
+    *_head(model.num_classes, 1, width, None),
+  ]
+
+
+def _pooled_convolutions(
+  side: int, features: tuple[int, ...], size: int
+) -> Iterator[Layer]:
+  """Convolutions, and the poolings by 2 behind them."""
+  inputs = 3
+  for outputs in features:
+    yield dataclasses.replace(
+      _convolution(side, inputs, outputs, size),
+      # What it gives, for the pooling; what that gives is counted below.
+      kept=side * side * outputs,
+    )
+    inputs, side = outputs, side // 2
+    yield _norm(side * side * outputs)
 
 
 def _convolution(side: int, inputs: int, outputs: int, size: int) -> Layer:

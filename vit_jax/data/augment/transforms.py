@@ -12,6 +12,7 @@ from vit_jax.data.augment.colour import color_jitter
 from vit_jax.data.augment.erasing import random_erasing
 from vit_jax.data.augment.geometry import (
   PAD_MODES,
+  crop_and_resize,
   random_affine,
   random_flip,
   random_resized_crop,
@@ -142,15 +143,26 @@ def _check_name(field: str, name: str, valid: Iterable[str]) -> None:
 
 
 def eval_transform(pp: Any) -> Callable[[jax.Array], jax.Array]:
-  """Returns what makes model inputs of images to evaluate: squash, normalise.
+  """Returns what makes model inputs of images to evaluate, on the device.
+
+  They are squashed, or cut to their middle, and normalised. What has the size
+  already stays as it is: the host has done it, where the sizes vary.
 
   Args:
-    pp: `config.pp` with `crop`.
+    pp: `config.pp` with `crop` and `test_resize` (0 if it is missing).
 
   Returns:
     A function of uint8 images [batch, height, width, 3] that gives float32
     [batch, crop, crop, 3] in [-1, 1].
   """
-  return lambda images: normalize(
-    jax.vmap(lambda image: resize(image, pp.crop))(images)
-  )
+  share = pp.crop / (pp.get('test_resize', 0) or pp.crop)
+
+  def middle(image):
+    height, width, _ = image.shape
+    if share == 1 or height == width == pp.crop:
+      return resize(image, pp.crop)
+    side = share * min(height, width)
+    box = ((height - side) / 2, (width - side) / 2, side, side)
+    return crop_and_resize(image, jax.tree.map(jnp.float32, box), pp.crop)
+
+  return lambda images: normalize(jax.vmap(middle)(images))

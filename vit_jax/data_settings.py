@@ -1,0 +1,85 @@
+"""Settings to read a data set with, for a model that is only looked at."""
+
+from collections.abc import Mapping
+
+import jax
+from ml_collections import ConfigDict
+
+from vit_jax import errors, trained
+
+_BATCH = 64
+# Of the data, which a run says for its own.
+_DATA = {
+  'dataset': '',
+  'label': '',
+  'tfds_data_dir': None,
+  'tfds_manual_dir': None,
+  'follow_links': False,
+  'on_bad_image': 'fail',
+  'num_threads': 16,
+  'num_workers': 0,
+}
+
+
+def data_settings(
+  opened: trained.Trained,
+  dataset: str,
+  label: str,
+  places: Mapping[str, str | None],
+  default_splits: tuple[str, str],
+) -> ConfigDict:
+  """Returns settings to read a data set with, the run's if it is its own.
+
+  Args:
+    opened: the model, perhaps of a run.
+    dataset: a name or a path; '' for the data set of the run.
+    label: as `config.label`; '' for that of the run, or the data set's own.
+    places: 'tfds_data_dir' and 'tfds_manual_dir', None for those of the run, or
+      tfds's own.
+    default_splits: `pp.train` and `pp.test` where the run has none.
+
+  Raises:
+    ConfigError: no data set is named, and there is no run.
+  """
+  train, test = default_splits
+  config = ConfigDict({**_DATA, 'pp': {'train': train, 'test': test}})
+  run = opened.config
+  if not dataset and (run is None or not run.get('dataset')):
+    raise errors.ConfigError(
+      f'{opened.found.path} is not of a run, so the data set has to be named: '
+      '--dataset NAME'
+    )
+  if run is not None and dataset in ('', run.get('dataset')):
+    with config.ignore_type():
+      config.update({name: run[name] for name in _DATA if name in run})
+      for name in ('train', 'test'):
+        config.pp[name] = run.pp.get(name, config.pp[name])
+  else:
+    config.dataset = dataset
+  config.label = label or config.label
+  with config.ignore_type():
+    config.update({name: place for name, place in places.items() if place})
+  return config
+
+
+def batch_size(asked: int | None, opened: trained.Trained) -> int:
+  """Returns how many images at a time, which all devices share.
+
+  Args:
+    asked: for; None for the batch of the run's evaluations, or 64.
+    opened: the model, perhaps of a run.
+
+  Raises:
+    ConfigError: what is asked for can't be divided among the devices.
+  """
+  num_devices = jax.device_count()
+  if asked is None:
+    asked = int((opened.config or {}).get('batch_eval', _BATCH))
+    return -(-asked // num_devices) * num_devices
+  if asked < 1 or asked % num_devices:
+    near = max(asked - asked % num_devices, num_devices)
+    raise errors.ConfigError(
+      f'a batch of {asked} can not be divided among {num_devices} devices. '
+      f'Near sizes that can: {near}, {near + num_devices}.'
+    )
+  return asked

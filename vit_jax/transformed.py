@@ -1,0 +1,162 @@
+"""What a spatial transformer makes of a split: by example, class and angle."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax import errors, outputs, sharding, trained
+from vit_jax.data import sources
+from vit_jax.models import spatial_transformer
+from vit_jax.models.spatial_transformer import affine_grid, grid_sample
+
+MAX_ANGLE = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Transformed:
+  """Inputs beside what the transformer makes of them; uint8, RGB.
+
+  Attributes:
+    dataset: that they are of, with its split.
+    names: [num_classes] of the classes.
+    images: [num_classes, height, width, 3], an example of each class.
+    made: of each of these.
+    outlines: float32 [num_classes, 4, 2], the corners (x, y) in pixels of what
+      the transformer takes out of each of them.
+    means: [num_classes, height, width, 3], of all examples of each class.
+    made_means: of what it makes of these examples.
+    angles: [num_angles] in degrees, anticlockwise.
+    turned: [num_angles, height, width, 3], one example turned by these.
+    made_turned: of each of these.
+  """
+
+  dataset: str
+  names: list[str]
+  images: np.ndarray
+  made: np.ndarray
+  outlines: np.ndarray
+  means: np.ndarray
+  made_means: np.ndarray
+  angles: np.ndarray
+  turned: np.ndarray
+  made_turned: np.ndarray
+
+
+def look(
+  checkpoint: str, num_columns: int = 10, tfds_data_dir: str | None = None
+) -> Transformed:
+  """Returns what the transformer of a run makes of the run's test split.
+
+  Args:
+    checkpoint: a run directory, or its `model.npz`.
+    num_columns: classes, from the first, and angles.
+    tfds_data_dir: where the data set is, if that has moved.
+
+  Raises:
+    ConfigError: the weights are of no run, or have no spatial transformer.
+    DataError, DataNotFoundError: unusable data.
+    CheckpointError, CheckpointNotFoundError: unusable weights.
+  """
+  opened = trained.load(checkpoint)
+  if spatial_transformer.of_model(opened.model) is None:
+    raise errors.ConfigError(
+      f'{opened.found.path}: {opened.name} has no spatial transformer before '
+      'it. Train one with configs/spatial_transformer.py:digits.'
+    )
+  if opened.config is None:
+    raise errors.ConfigError(
+      f'{opened.found.path} is not of a run, so the images are not known that '
+      'it was trained on. Give a run directory.'
+    )
+  config = opened.config.copy_and_resolve_references()
+  if tfds_data_dir:
+    config.tfds_data_dir = tfds_data_dir
+  source = sources.load_source(config, config.pp.test)
+
+  def apply(params: Any, images: jax.Array) -> dict[str, jax.Array]:
+    made, theta = spatial_transformer.transform(opened.model, params, images)
+    return {'images': images, 'made': made, 'theta': theta}
+
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  found = outputs.whole_split(apply, opened.params, config, source, mesh)
+  return _arranged(opened, found, source, num_columns, apply)
+
+
+def _arranged(
+  opened: trained.Trained,
+  found: outputs.Batch,
+  source: sources.Source,
+  num_columns: int,
+  apply: outputs.Apply,
+) -> Transformed:
+  classes = [
+    label
+    for label in range(source.num_classes)
+    if (found.labels == label).any()
+  ][:num_columns]
+  masks = [found.labels == label for label in classes]
+  first = [int(mask.argmax()) for mask in masks]
+  images, made = found.values['images'], found.values['made']
+  angles = np.linspace(-MAX_ANGLE, MAX_ANGLE, num_columns).round()
+  turned = turn(images[first[-1]], angles)
+  return Transformed(
+    dataset=f'{source.name} ({source.split})',
+    names=[source.class_names[label] for label in classes],
+    images=_pixels(images[first]),
+    made=_pixels(made[first]),
+    outlines=outlines(found.values['theta'][first], images.shape[1:3]),
+    means=_pixels(np.stack([images[mask].mean(0) for mask in masks])),
+    made_means=_pixels(np.stack([made[mask].mean(0) for mask in masks])),
+    angles=angles,
+    turned=_pixels(turned),
+    made_turned=_pixels(
+      jax.jit(apply)(opened.params, jnp.asarray(turned))['made']
+    ),
+  )
+
+
+def turn(image: np.ndarray, angles: np.ndarray) -> np.ndarray:
+  """Returns an image turned about its middle, once for each angle.
+
+  Args:
+    image: float32 [height, width, 3] in [-1, 1]; black comes from outside.
+    angles: [num_angles] in degrees, anticlockwise.
+  """
+  height, width = image.shape[:2]
+  cosines, sines = np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))
+  zeros = np.zeros_like(sines)
+  # A unit of x is half the width, one of y half the height.
+  theta = np.stack(
+    [
+      np.stack([cosines, -sines * height / width, zeros], -1),
+      np.stack([sines * width / height, cosines, zeros], -1),
+    ],
+    axis=1,
+  ).astype(np.float32)
+  grid = affine_grid(jnp.asarray(theta), (height, width))
+  batch = jnp.broadcast_to(image, (len(angles), *image.shape))
+  return np.asarray(grid_sample(batch + 1, grid) - 1)
+
+
+def outlines(theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Returns the corners of what transforms take out of images.
+
+  Args:
+    theta: [batch, 2, 3], as `affine_grid` takes them.
+    size: (height, width) of the images.
+
+  Returns:
+    float32 [batch, 4, 2]: (x, y) in pixels, (0, 0) being the upper left corner
+    of the first one. In a row they go round.
+  """
+  corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
+  points = np.einsum('bij,nj->bni', theta, corners)
+  return ((points + 1) / 2 * size[::-1]).astype(np.float32)
+
+
+def _pixels(images: Any) -> np.ndarray:
+  values = np.clip(np.asarray(images) * 127.5 + 127.5, 0, 255)
+  return np.rint(values).astype(np.uint8)
