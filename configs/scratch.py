@@ -4,8 +4,8 @@ r"""Trains Vision Transformers from random weights, without any pretraining.
   python -m vit_jax.main --config configs/scratch.py:strong,cifar10
   python -m vit_jax.main --config configs/scratch.py:s16,imagenet2012
 
-`small` is a tutorial's plain recipe and `strong` the best known to us for the
-same model (12 layers, width 128, patches of 8 pixels; of 4 in `small4` and
+`small` is the plain recipe of a tutorial and `strong` our best one for the same
+model (12 layers, width 128, patches of 8 pixels; of 4 in `small4` and
 `strong4`), for cifar10, cifar100 and digits. `s16` is big_vision's ViT-S/16.
 A third part is the number of epochs: `small,cifar10,50`. docs/from_scratch.md
 compares the recipes and names the sources.
@@ -14,9 +14,12 @@ Hardware, time and accuracy on the test split.
 
   s16,imagenet2012   76.5 % after 90 epochs, 80 % after 300; 6 to 7 h for 90 on
                      a TPU v3-8. Published, big_vision's; not measured here.
-  small,cifar10      about 57 %, which the tutorial is said to reach. Ours is
-  strong,cifar10     not measured: see docs/from_scratch.md for what others do.
-DIGITS
+  small,cifar10      about 57 %, as a tutorial of that kind is said to reach.
+                     Not measured here, nor is strong,cifar10; what others
+                     have reached stands in docs/from_scratch.md.
+  small,digits       84.4, 85.3, 89.4 % (seeds 0, 1, 2) and
+  strong,digits      88.1, 90.6, 91.7 %, 5 to 7 minutes each on two shared CPU
+                     cores. Measured.
 """
 
 import dataclasses
@@ -172,7 +175,7 @@ def _set_s16(config: ConfigDict, epoch: float) -> None:
   config.export = 'last'
 
 
-_SMALL = {'cifar10': 100, 'cifar100': 100, 'digits': 12}
+_SMALL = {'cifar10': 100, 'cifar100': 100, 'digits': 24}
 _STRONG = {'cifar10': 300, 'cifar100': 300, 'digits': 24}
 _RECIPES = {
   'small': _Recipe('small8', _SMALL, _set_small),

@@ -3,12 +3,17 @@ r"""Trains small classifiers with a spatial transformer before them, or without.
   python -m vit_jax.main --config configs/spatial_transformer.py:digits
   python -m vit_jax.main --config configs/spatial_transformer.py:cifar10
 
-TODO
+The first takes the digits, each turned, scaled and shifted on a canvas of 32x32
+pixels. Measured, on two shared CPU cores, seeds 0, 1, 2: 92.5, 94.4 and 94.4 %
+in 153 to 257 s, compilation included; without the transformer 55.8, 70.8 and
+67.8 %, and with as many parameters spent on the classifier 65.8, 76.7 and
+67.5 % (docs/spatial_transformer.md). The second, 50 epochs with SGD, was not
+run here.
 
-After the data set, the model: 'convnet', which is what it is without, 'plain'
-for the same without the transformer, 'wide' for a plain one with as many
-parameters, 'vit' for a small ViT with a transformer and 'vit_plain' for one
-without:
+After the data set may stand the model: 'convnet', the default, is convolutional
+and has a transformer before it; 'plain' is the same without one, 'wide' a plain
+one with as many parameters; 'vit' is a small ViT behind a transformer,
+'vit_plain' the same without one:
 
   python -m vit_jax.main --config configs/spatial_transformer.py:digits,plain
 """

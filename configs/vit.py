@@ -33,9 +33,7 @@ from vit_jax import errors
 from vit_jax.models import variants
 
 _MODELS = [
-  name
-  for name in variants.SHORT_NAMES
-  if 'mixer' not in name and name != 'cnn'
+  name for name in variants.SHORT_NAMES if 'mixer' not in name and name != 'cnn'
 ]
 
 

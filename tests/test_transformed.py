@@ -1,5 +1,6 @@
 """What is shown of a spatial transformer, and what is said of its weights."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -109,13 +110,18 @@ def test_turns_are_anticlockwise():
 @pytest.mark.parametrize('suffix', ['png', 'svg'])
 def test_figure_is_written(found, tmp_path, suffix):
   path = tmp_path / f'figure.{suffix}'
+  # None would be seen that lies beyond the borders.
+  square = np.tile([[8.0, 8.0], [24, 8], [24, 24], [8, 24]], (4, 1, 1))
+  found = dataclasses.replace(found, outlines=square)
   figures.plot_transformed(found, path, found.dataset)
   if suffix == 'png':
     with PIL.Image.open(path) as image:
       assert image.width > 500 and image.height > 800
+      red, _, blue = np.moveaxis(np.asarray(image, np.int32), -1, 0)
+    assert (red - blue > 100).sum() > 4 * 100  # The outlines, over the images.
   else:
     text = path.read_text()
-    assert 'mean of all' in text and '+60' in text
+    assert text.startswith('<?xml') and text.count('<image') == 24
 
 
 def call(*arguments):

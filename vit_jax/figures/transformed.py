@@ -34,7 +34,8 @@ def plot_transformed(
   style = style or Style()
   degrees = [f'{angle:+.0f}°' for angle in found.angles]
   rows = [
-    ('input, and what\nis taken out', found.images, found.names),
+    # Of bytes, pixels would be copied over the outlines.
+    ('input, and what\nis taken out', found.images / 255, found.names),
     ('transformed', found.made, None),
     ('mean of all inputs\nof the class', found.means, None),
     ('mean of all\ntransformed', found.made_means, None),
@@ -81,9 +82,8 @@ def plot_transformed(
 
 def _draw(ax: Axes, image: np.ndarray, caption: str) -> None:
   ax.imshow(image, aspect='auto', interpolation='nearest')
-  width = ax.get_window_extent().width / ax.get_figure(root=True).dpi
   ax.set_title(
-    canvas.shortened(caption, _SIZE, width),
+    canvas.shortened(caption, _SIZE, _SIDE),
     fontsize=_SIZE,
     color=canvas.INK,
     pad=2,
