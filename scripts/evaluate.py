@@ -8,7 +8,7 @@ r"""Prints how accurate any checkpoint is on any data set.
 
 Every example counts once. Beside the accuracy stands what was published of
 these weights, where it is known. Images are squashed, as for every evaluation
-here.
+here, unless the run that the weights are of cut out their middle.
 """
 
 import argparse

@@ -56,10 +56,27 @@ def data_settings(
         config.pp[name] = run.pp.get(name, config.pp[name])
   else:
     config.dataset = dataset
+  config.pp.test_resize = _test_resize(opened)
   config.label = label or config.label
   with config.ignore_type():
     config.update({name: place for name, place in places.items() if place})
   return config
+
+
+def images_text(opened: trained.Trained) -> str:
+  """Returns how images become what the model sees."""
+  height, width = opened.image_size
+  size, shorter = f'{height} x {width}', _test_resize(opened)
+  if shorter:
+    return f'shorter side to {shorter}, the middle {size} of that'
+  return f'squashed to {size}'
+
+
+def _test_resize(opened: trained.Trained) -> int:
+  """Returns that of the run, if its images had this size; 0 squashes."""
+  pp = (opened.config or {}).get('pp', {})
+  is_its = opened.image_size == (pp.get('crop'),) * 2
+  return pp.get('test_resize', 0) if is_its else 0
 
 
 def batch_size(asked: int | None, opened: trained.Trained) -> int:

@@ -38,7 +38,7 @@ def of_split(
 ) -> Iterator[Batch]:
   """Yields what `apply` gives of each example, in the order of the source.
 
-  Images are squashed to `config.pp.crop`, as for every evaluation. Examples
+  Images become `config.pp.crop` square as for every evaluation. Examples
   that can't be read and are skipped (`config.on_bad_image`) are left out.
 
   Args:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from vit_jax import data_settings
 from vit_jax.checkpoint_evaluation.evaluating import Evaluation
 
 
@@ -21,7 +22,7 @@ def as_lines(found: Evaluation) -> dict[str, str]:
     'model': f'{opened.name}, {opened.found.num_params:,} parameters',
     'data': f'{source.name} ({source.split}), {len(source):,} examples, '
     f'{source.num_classes:,} classes',
-    'images': f'squashed to {found.image_size} x {found.image_size}',
+    'images': data_settings.images_text(opened),
     'accuracy': accuracy,
   }
   if 'top5' in metrics:

@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from vit_jax import errors, workdir
+from vit_jax import data_settings, errors, workdir
 from vit_jax.probe import features
 from vit_jax.probe.probing import Probe, Score
 
@@ -28,7 +28,7 @@ def as_lines(found: Probe) -> dict[str, str]:
     'data': f'{train.name}, {train.num_classes:,} classes: {num_train:,} '
     f'examples of {train.split} to fit, {num_test:,} of {found.test.split} to '
     'test',
-    'images': f'squashed to {found.image_size} x {found.image_size}',
+    'images': data_settings.images_text(opened),
   }
   if 'pixels' in found.num_features:
     lines['pixels'] = f'{found.num_features["pixels"]:,} numbers'
