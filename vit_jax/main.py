@@ -110,6 +110,9 @@ def _main(_) -> None:
     logging.get_absl_logger().addFilter(
       lambda record: 'orbax' not in record.pathname
     )
+    # About Orbax's other writes, where one has failed: whenever Python happens
+    # to collect them.
+    stdlib_logging.getLogger('asyncio').setLevel(stdlib_logging.CRITICAL)
     logging.get_absl_handler().setFormatter(_PlainFormatter())
   sys.unraisablehook = _without_late_answers
   workdir = _WORKDIR.value or default_workdir(_config_argument(sys.argv))
