@@ -69,7 +69,7 @@ def test_what_is_printed(run, tmp_path, checkpoint_file):
   source, target = checkpoint_file('mini-vit'), tmp_path / 'a.safetensors'
   _, out, _ = run(source, target, '--names', 'transformers')
   read, written, digest, compared = out.splitlines()
-  assert str(source) in read and 'ViT (like ViT-Ti_16)' in read
+  assert str(source) in read and 'ViT (like small_8)' in read
   assert str(target) in written and 'names of transformers' in written
   assert digest.split() == ['SHA-256', file_digest(target)]
   assert 'logits of 2 random images, 64 x 64 pixels' in compared
