@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.checkpoints.fingerprint import fingerprints
+from vit_jax.checkpoints.fingerprint import fingerprints, shape_of
 
 KNOWN = 'float32[2, 3] a12f6f735d26dd92'
 DTYPES = ['bool', 'uint8', 'int32', 'float16', 'bfloat16', 'float32']
@@ -30,6 +30,13 @@ def test_paths_dtypes_and_shapes_are_readable():
   assert found['a/0'].startswith('float32[2, 3] ')
   assert found['b'].startswith('int32[] ')
   assert all(len(text.split()[-1]) == 16 for text in found.values())
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('shape', [(), (5,), (2, 3, 0)])
+def test_dtype_and_shape_are_read_back(dtype, shape):
+  found = shape_of(print_of(jnp.zeros(shape, dtype)))
+  assert (found.shape, found.dtype) == (shape, jnp.dtype(dtype))
 
 
 def test_known_value_never_changes():

@@ -16,7 +16,7 @@ import pytest
 from litter import leaves_litter
 
 from vit_jax import errors, sharding
-from vit_jax.checkpoints import reasons
+from vit_jax.checkpoints import packing, reasons
 from vit_jax.checkpoints.state import (
   Standing,
   StateCheckpoints,
@@ -40,6 +40,8 @@ def state(everywhere):
     'params': {
       'kernel': rng.normal(size=(11, 13)).astype('f4'),
       'bias': np.array([0.0, -0.0, np.inf, 1e-40, 3.0], 'f4'),
+      # Too large to be packed with others.
+      'embedding': rng.normal(size=(521, 523)).astype('f4'),
     },
     'opt_state': (
       (),
@@ -138,7 +140,11 @@ def test_settings_are_saved_under_the_seal(small, everywhere, tmp_path):
       saved.restore(3, target_of(small, everywhere))
 
 
-def test_checkpoint_of_before_settings_were_noted(small, everywhere, tmp_path):
+def test_checkpoint_of_before_settings_were_noted(
+  small, everywhere, tmp_path, monkeypatch
+):
+  # Nor were arrays packed.
+  monkeypatch.setattr(packing, 'pack', lambda state: (state, None))
   standing = Standing(0.5, 3, 1)
   with StateCheckpoints(tmp_path, 2, None, settings={'a': 1}) as saved:
     saved.save(3, small, standing, None)
@@ -146,10 +152,13 @@ def test_checkpoint_of_before_settings_were_noted(small, everywhere, tmp_path):
     path = tmp_path / '3/standing/metadata'
     old = json.loads(path.read_text())
     del old['settings'], old['standing']['evaluation_due'], old['seal']
+    del old['packed']
     text = json.dumps(old, sort_keys=True)
     seal = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(old | {'seal': seal}))
-    assert saved.restore(3, target_of(small, everywhere))[1] == standing
+    restored, found = saved.restore(3, target_of(small, everywhere))
+    assert found == standing
+    assert_same_bits(restored, small)
     assert saved.settings(3) is None
 
 

@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -81,28 +82,10 @@ def train_and_evaluate(
   # Restore, or start from pretrained or random weights.
   settings = _settings(config, train_source, eval_sources)
   with contextlib.ExitStack() as stack:
-    is_held = None
-    if is_main_process:
-      is_held = stack.enter_context(run_lock.hold(run.path))
-    run.claim(settings, is_writer=is_main_process)
-    saved = stack.enter_context(
-      StateCheckpoints(
-        run.checkpoints,
-        config.keep_checkpoints,
-        config.best_metric,
-        settings=settings,
-        is_held=is_held,
-      )
+    saved = stack.enter_context(_checkpoints_of(run, config, settings))
+    start_step, state, standing, weights = _first_state(
+      built, run, saved, settings
     )
-    restored = saved.restore_newest(built.target)
-    if restored is None:
-      start_step, standing = 0, Standing()
-      weights = config.pretrained_dir and checkpoints.locate_weights(config)
-      state = built.fresh_state(weights)
-    else:
-      start_step, state, standing = restored
-      run.check_saved(start_step, saved.settings(start_step), settings)
-      weights = run.checkpoints / str(start_step)
     if standing.evaluation_due and _was_made_up_for(run, start_step):
       return state
     is_finished = not standing.evaluation_due and (
@@ -214,6 +197,50 @@ def train_and_evaluate(
       checkpoints.save_params(blocks.unstack_layers(params), run.model)
       bar.message(f'Finished: {run.path}')
   return state
+
+
+@contextlib.contextmanager
+def _checkpoints_of(
+  run: Workdir, config: Any, settings: Mapping[str, Any]
+) -> Iterator[StateCheckpoints]:
+  """Gives the checkpoints of a run, whose directory is its own meanwhile."""
+  with contextlib.ExitStack() as stack:
+    is_held = None
+    is_main_process = jax.process_index() == 0
+    if is_main_process:
+      is_held = stack.enter_context(run_lock.hold(run.path))
+    run.claim(settings, is_writer=is_main_process)
+    yield stack.enter_context(
+      StateCheckpoints(
+        run.checkpoints,
+        config.keep_checkpoints,
+        config.best_metric,
+        settings=settings,
+        is_held=is_held,
+      )
+    )
+
+
+def _first_state(
+  built: experiment.Experiment,
+  run: Workdir,
+  saved: StateCheckpoints,
+  settings: Mapping[str, Any],
+) -> tuple[int, TrainState, Standing, str | pathlib.Path]:
+  """Restores the newest checkpoint, else starts from weights, else at random.
+
+  Returns:
+    The step that is done, the state, its standing, and the path it was read
+    from ('' for random weights).
+  """
+  restored = saved.restore_newest(built.target)
+  if restored is None:
+    config = built.config
+    weights = config.pretrained_dir and checkpoints.locate_weights(config)
+    return 0, built.fresh_state(weights), Standing(), weights
+  step, state, standing = restored
+  run.check_saved(step, saved.settings(step), settings)
+  return step, state, standing, run.checkpoints / str(step)
 
 
 @dataclasses.dataclass(frozen=True)

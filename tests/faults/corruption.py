@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from vit_jax import errors, sharding
+from vit_jax.checkpoints import packing
 from vit_jax.checkpoints.state import (
   Standing,
   StateCheckpoints,
@@ -59,8 +60,10 @@ def _zeroed(data: bytes, rng: np.random.Generator) -> bytes:
 def make_state(step: int) -> Any:
   """Returns a state with the dtypes of a real one, another at each step."""
   rng = np.random.default_rng(step)
+  # Of which the last is too large to be packed with others.
   kernels = {
-    f'block{i}': rng.normal(size=(53, 47)).astype('f4') for i in range(3)
+    f'block{i}': rng.normal(size=shape).astype('f4')
+    for i, shape in enumerate([(53, 47), (43, 41), (521, 523)])
   }
   tree = {
     'step': np.int32(step),
@@ -125,12 +128,14 @@ def orbax_alone(directory: pathlib.Path) -> str:
     'an error', 'the same' or 'OTHER BITS'.
   """
   path = directory / str(STEPS[-1]) / 'state'
-  args = ocp.args.StandardRestore(target_of(make_state(0)))
+  wanted, contents = packing.pack(make_state(STEPS[-1]))
+  target = packing.packed_target(target_of(make_state(0)), contents)
+  args = ocp.args.StandardRestore(target)
   try:
-    state = ocp.StandardCheckpointHandler().restore(path, args=args)
+    found = ocp.StandardCheckpointHandler().restore(path, args=args)
   except Exception:  # Orbax raises whatever it meets.
     return 'an error'
-  return 'the same' if same_bits(state, make_state(STEPS[-1])) else 'OTHER BITS'
+  return 'the same' if same_bits(found, wanted) else 'OTHER BITS'
 
 
 def outcome(directory: pathlib.Path) -> str:

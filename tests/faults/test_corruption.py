@@ -15,7 +15,7 @@ from corruption import STEPS, make_state, same_bits, target_of
 from litter import leaves_litter
 
 from vit_jax import errors, main
-from vit_jax.checkpoints import fallback, restore, run_state
+from vit_jax.checkpoints import fallback, packing, restore, run_state
 from vit_jax.checkpoints.arrays import DamagedArrayError
 from vit_jax.checkpoints.state import Standing, StateCheckpoints
 
@@ -189,7 +189,18 @@ def test_checkpoint_under_another_name_is_noticed(run):
   assert restore_newest(run) == PREVIOUS
 
 
-def test_checkpoint_of_an_earlier_version_is_taken(run):
+@pytest.fixture
+def unpacked_run(tmp_path, monkeypatch) -> pathlib.Path:
+  """Checkpoints as earlier versions wrote them, each array by itself."""
+  run = tmp_path / 'checkpoints'
+  with monkeypatch.context() as patch:
+    patch.setattr(packing, 'pack', lambda state: (state, None))
+    corruption.save_run(run)
+  return run
+
+
+def test_checkpoint_of_an_earlier_version_is_taken(unpacked_run):
+  run = unpacked_run
   path = run / str(NEWEST) / 'standing' / 'metadata'
   path.write_text(
     '{"best_value": 0.30000000000000004, "best_step": 3, "num_stale": 2, '
@@ -238,7 +249,10 @@ def test_directory_that_can_not_be_renamed_is_an_error(run, monkeypatch):
     saved.restore_newest(target_of(make_state(0)))
 
 
-def test_weights_read_of_an_unfinished_run_are_verified(run):
+@pytest.mark.parametrize('kind', ['run', 'unpacked_run'])
+def test_weights_read_of_an_unfinished_run_are_verified(kind, request):
+  run = request.getfixturevalue(kind)
+
   def read():
     with run_state.open_newest_state(run.parent) as stored:
       return {key: array.load() for key, array in stored.arrays.items()}

@@ -131,6 +131,23 @@ def test_directory_of_another_run_by_now_is_left_alone(half_run, monkeypatch):
 
 
 @leaves_litter
+def test_curves_are_not_drawn_for_another_run(half_run, monkeypatch):
+  with contextlib.ExitStack() as stack:
+
+    def replace():
+      shutil.rmtree(half_run)
+      stack.enter_context(run_lock.hold(half_run))
+      (half_run / 'checkpoints').mkdir()
+      (half_run / 'metrics.jsonl').write_text('{"step": 3, "test/loss": 2}\n')
+
+    # After it comes an evaluation without a save.
+    events = {small_run.EVAL_EVERY: replace}
+    with pytest.raises(errors.CheckpointError, match='was replaced while'):
+      train_with(half_run, events, monkeypatch)
+    assert not (half_run / 'curves.png').exists()
+
+
+@leaves_litter
 def test_directory_that_becomes_a_file_ends_the_run(half_run, monkeypatch):
   def replace():
     (half_run / 'checkpoints').rename(half_run / 'kept')

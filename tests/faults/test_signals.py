@@ -184,6 +184,19 @@ def test_evaluation_is_not_logged_again_if_the_next_process_is_killed(
   assert_ends_like(tmp_path, whole_run)
 
 
+@pytest.mark.parametrize('is_saved', [True, False])
+def test_grace_ends_once_the_state_is_saved(is_saved, monkeypatch):
+  ended = []
+  monkeypatch.setattr(preemption, '_end', lambda *args: ended.append(args))
+  with preemption.Preemption(grace=0.2) as signals:
+    assert not signals.reached(3)
+    send(signals)
+    if is_saved:
+      assert 'after step 3, which is saved' in str(signals.stopped(3))
+    time.sleep(0.6)
+  assert len(ended) == (not is_saved)
+
+
 def test_signal_does_not_wait_for_the_curves(tmp_path, monkeypatch):
   do = evaluate.evaluate_sets
 

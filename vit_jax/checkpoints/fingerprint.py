@@ -57,6 +57,13 @@ def spec(leaf: Any) -> str:
   return f'{np.dtype(leaf.dtype)}{[*leaf.shape]}'
 
 
+def shape_of(fingerprint: str) -> jax.ShapeDtypeStruct:
+  """Returns dtype and shape of an array from its fingerprint."""
+  dtype, _, sizes = fingerprint.partition(']')[0].partition('[')
+  shape = tuple(int(size) for size in sizes.split(',') if size)
+  return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+
+
 def _sums_of(leaf: Any) -> jax.Array:
   sharding = getattr(leaf, 'sharding', None)
   mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_jax.checkpoints.standing import Standing
@@ -27,12 +27,15 @@ class Record:
     standing: of the run.
     arrays: as `fingerprints` gives them; None as above.
     settings: of the run, plain values; None as above.
+    packed: which arrays are in which, as `packing.pack` gives it; None as
+      above, each array being by itself.
   """
 
   step: int | None
   standing: Standing
   arrays: Mapping[str, str] | None
   settings: Mapping[str, Any] | None = None
+  packed: Mapping[str, Sequence[str]] | None = None
 
   def to_json(self) -> dict[str, Any]:
     """Returns it as plain values, sealed."""

@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from vit_jax import errors
+from vit_jax.checkpoints import packing
 from vit_jax.checkpoints.fingerprint import fingerprints, named_leaves, spec
 from vit_jax.checkpoints.reasons import is_damage, reason_of
 from vit_jax.checkpoints.record import DamagedError, Record, read_record
@@ -59,14 +60,7 @@ def _read(checkpoint: pathlib.Path, target: Any) -> tuple[Record, Any]:
     _check_fit(checkpoint, record, target)
     if record.step not in (None, int(checkpoint.name)):
       raise DamagedError(f'it is of step {record.step}')
-    # Not by the manager, whose processes would wait for one that failed.
-    handler = ocp.StandardCheckpointHandler()
-    try:
-      path = checkpoint.absolute() / 'state'
-      args = ocp.args.StandardRestore(target)
-      return record, jax.block_until_ready(handler.restore(path, args=args))
-    finally:
-      handler.close()
+    return record, _read_arrays(checkpoint.absolute() / 'state', record, target)
   except (DamagedError, errors.CheckpointError):
     raise
   except Exception as error:  # Orbax raises whatever it meets.
@@ -77,6 +71,19 @@ def _read(checkpoint: pathlib.Path, target: Any) -> tuple[Record, Any]:
       f'({reason_of(error)}), for a reason that need not be damage. '
       'Once it can, the same command goes on from it.'
     ) from error
+
+
+def _read_arrays(path: pathlib.Path, record: Record, target: Any) -> Any:
+  # Not by the manager, whose processes would wait for one that failed.
+  handler = ocp.StandardCheckpointHandler()
+  contents = record.packed or {}
+  saved = packing.packed_target(target, contents) if contents else target
+  try:
+    tree = handler.restore(path, args=ocp.args.StandardRestore(saved))
+  finally:
+    handler.close()
+  state = packing.unpack(tree, contents, target) if contents else tree
+  return jax.block_until_ready(state)
 
 
 def _check_fit(checkpoint: pathlib.Path, record: Record, target: Any) -> None:

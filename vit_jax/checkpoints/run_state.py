@@ -6,7 +6,6 @@ import pathlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from vit_jax.checkpoints.arrays import (
   StoredArray,
   StoredFile,
 )
-from vit_jax.checkpoints.record import DamagedError, read_record
+from vit_jax.checkpoints.record import read_record
 
 # Blocks that are scanned have one array for all; the models' names for them.
 _STACKED = re.compile(r'(.*\b(?:encoderblock|MixerBlock))/(.+)')
@@ -41,23 +40,25 @@ def open_newest_state(run: pathlib.Path) -> Iterator[StoredFile]:
       f'{run} has neither a model.npz nor checkpoints. Expected the directory '
       'of a run (--workdir), or a weight file.'
     )
+  from vit_jax.checkpoints import saved_params  # It imports JAX.
+
   path = run / 'checkpoints' / str(max(steps)) / 'state'
   try:
-    saved = read_record(path.parent).arrays
-    shapes = _saved_shapes(path)
+    record = read_record(path.parent)
+    shapes = saved_params.shapes(path, record)
   except Exception as error:  # Orbax raises whatever it meets.
     raise errors.CheckpointError(
       f'{path}: the checkpoint can not be read ({errors.first_line(error)}). '
       'Move that directory away to take the checkpoint before it.'
     ) from error
-  values, lock = functools.cache(lambda: _read(path, shapes)), threading.Lock()
+  values = functools.cache(lambda: saved_params.read(path, record, shapes))
+  lock = threading.Lock()
 
   def load(key: str) -> np.ndarray:
     try:
       with lock:  # Orbax reads all at once.
         array = np.asarray(values()[key])
-      if saved is not None:
-        _check_saved(f'params/{key}', array, saved)
+      saved_params.check(record, key, array)
       return array
     except Exception as error:  # As above.
       raise DamagedArrayError(errors.first_line(error)) from error
@@ -89,48 +90,3 @@ def _by_layer(
       )
     for i in range(depth):
       yield f'{match[1]}_{i}/{match[2]}', array.map(lambda x, i=i: x[i])
-
-
-def _check_saved(name: str, array: np.ndarray, saved: Mapping[str, str]):
-  """Raises DamagedError where the array is not what was saved."""
-  from vit_jax.checkpoints.fingerprint import fingerprints
-
-  if fingerprints({name: array}).get(name) != saved.get(name):
-    raise DamagedError('it is not what was saved')
-
-
-def _saved_shapes(path: pathlib.Path) -> dict[str, Any]:
-  import orbax.checkpoint as ocp
-  from flax import traverse_util
-
-  metadata: Any = ocp.StandardCheckpointHandler().metadata(path.absolute())
-  return traverse_util.flatten_dict(metadata.tree['params'], sep='/')
-
-
-def _read(path: pathlib.Path, shapes: dict[str, Any]) -> dict[str, Any]:
-  import jax
-  import orbax.checkpoint as ocp
-  from flax import traverse_util
-
-  target = {
-    'params': traverse_util.unflatten_dict(
-      {
-        key: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for key, leaf in shapes.items()
-      },
-      sep='/',
-    )
-  }
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    tree = checkpointer.restore(
-      path.absolute(),
-      args=ocp.args.PyTreeRestore(
-        target,
-        restore_args=jax.tree.map(
-          lambda leaf: ocp.RestoreArgs(np.ndarray, dtype=leaf.dtype), target
-        ),
-        partial_restore=True,
-      ),
-    )
-  params: dict[str, Any] = tree['params']
-  return traverse_util.flatten_dict(params, sep='/')

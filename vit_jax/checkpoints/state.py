@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vit_jax import errors
-from vit_jax.checkpoints import fallback, record, room
+from vit_jax.checkpoints import fallback, packing, record, room
 from vit_jax.checkpoints.fingerprint import fingerprints
 from vit_jax.checkpoints.reasons import reason_of
 from vit_jax.checkpoints.restore import read_state
@@ -114,13 +114,16 @@ class StateCheckpoints:
         or the directory is another run's by now.
     """
     self._best.step = standing.best_step
-    content = record.Record(step, standing, fingerprints(state), self._settings)
+    tree, contents = packing.pack(state)
+    content = record.Record(
+      step, standing, fingerprints(state), self._settings, contents
+    )
     with self._writing():
       self._check_present()
       saved = self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
+          state=ocp.args.StandardSave(tree),
           standing=ocp.args.JsonSave(content.to_json()),
         ),
         custom_metadata=dict(metrics) if metrics else None,
