@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import gc
 import os
 import pathlib
 import shutil
@@ -34,6 +33,7 @@ import file_server  # noqa: E402
 
 import vit_jax  # noqa: E402
 from vit_jax import checkpoints  # noqa: E402
+from vit_jax.checkpoints import leftovers  # noqa: E402
 
 # What is compared was recorded on a CPU; other devices multiply with fewer
 # digits. The variable is for the processes that tests start.
@@ -67,20 +67,9 @@ def _private_cache(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _without_late_answers() -> Iterator[None]:
-  """Drops what TensorStore answers to an event loop that Orbax has closed.
-
-  It comes from a thread, long after the read that failed; see `main`.
-  """
-  report = sys.unraisablehook
-
-  def report_others(unraisable):
-    if str(unraisable.exc_value) != 'Event loop is closed':
-      report(unraisable)
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sys, 'unraisablehook', report_others)
-    yield
+def _without_leftovers() -> None:
+  """Drops what Orbax leaves behind, in whichever test it is collected."""
+  leftovers.drop()
 
 
 @pytest.fixture
@@ -253,13 +242,6 @@ def server(monkeypatch) -> Iterator[Any]:
   """A server in place of Google's storage and of Hugging Face."""
   with file_server.stand_in(monkeypatch) as running:
     yield running
-
-
-@pytest.fixture
-def litter() -> Iterator[None]:
-  """Collects the coroutines that Orbax leaves behind where it fails."""
-  yield
-  gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -8,7 +8,6 @@ import numpy as np
 import parity
 import pytest
 from flax import traverse_util
-from litter import leaves_litter
 from trees import assert_same_bits
 
 from vit_jax import checkpoints, errors
@@ -250,7 +249,6 @@ def test_directory_that_is_no_run(tmp_path):
   assert f'{tmp_path} has neither a model.npz nor check' in str(caught.value)
 
 
-@leaves_litter
 def test_checkpoint_that_is_damaged(tmp_path):
   write_states(tmp_path, 3)
   for path in tmp_path.rglob('*'):

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from litter import leaves_litter
 
 from vit_jax import errors, sharding
 from vit_jax.checkpoints import packing, reasons
@@ -314,7 +313,6 @@ def test_whole_checkpoint_of_another_model_is_not_called_damaged(
   assert 'Remove' not in str(caught.value)
 
 
-@leaves_litter
 @pytest.mark.parametrize('damage', _DAMAGES)
 @pytest.mark.parametrize('file', _FILES)
 def test_damaged_file_is_an_error_that_names_the_directory(
@@ -330,7 +328,6 @@ def test_damaged_file_is_an_error_that_names_the_directory(
   assert f'{tmp_path / "4"}: the checkpoint is damaged' in str(caught.value)
 
 
-@leaves_litter
 def test_standing_of_another_kind_is_an_error(
   whole_checkpoint, state, everywhere, tmp_path
 ):

@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -110,11 +110,7 @@ def _main(_) -> None:
     logging.get_absl_logger().addFilter(
       lambda record: 'orbax' not in record.pathname
     )
-    # About Orbax's other writes, where one has failed: whenever Python happens
-    # to collect them.
-    stdlib_logging.getLogger('asyncio').setLevel(stdlib_logging.CRITICAL)
     logging.get_absl_handler().setFormatter(_PlainFormatter())
-  sys.unraisablehook = _without_late_answers
   workdir = _WORKDIR.value or default_workdir(_config_argument(sys.argv))
   commands = {'train': _train, 'evaluate': _evaluate, 'plan': _plan}
   try:
@@ -279,15 +275,6 @@ def _is_out_of_memory(error: Exception) -> bool:
   # TensorStore says RESOURCE_EXHAUSTED of a full disk too.
   pattern = r'RESOURCE_EXHAUSTED.*(out of memory|allocat)'
   return bool(re.search(pattern, str(error), re.IGNORECASE | re.DOTALL))
-
-
-def _without_late_answers(unraisable: Any) -> None:
-  """Drops what TensorStore's threads print after a read that failed.
-
-  Their other reads are answered to an event loop that Orbax has closed by then.
-  """
-  if str(unraisable.exc_value) != 'Event loop is closed':
-    sys.__unraisablehook__(unraisable)
 
 
 def _fail(text: str, status: int = 2) -> NoReturn:

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 from corruption import STEPS, make_state, same_bits, target_of
-from litter import leaves_litter
 
 from vit_jax import errors, main
 from vit_jax.checkpoints import fallback, packing, restore, run_state
@@ -59,7 +58,6 @@ def names_in(run):
   return sorted(path.name for path in run.iterdir())
 
 
-@leaves_litter
 @pytest.mark.parametrize('kind', corruption.KINDS)
 def test_whatever_is_damaged_is_noticed_or_not_read(kind, whole):
   rng = np.random.default_rng(0)

@@ -9,7 +9,6 @@ import subprocess
 import jax
 import pytest
 import small_run
-from litter import leaves_litter
 from small_run import largest_file, metrics_of, steps_in, stop, train_with
 
 from vit_jax import errors, metrics, run_lock, train
@@ -51,7 +50,6 @@ def assert_ends_like(workdir, whole_run):
   assert metrics_of(workdir) == metrics_of(whole_run)
 
 
-@leaves_litter
 def test_disk_that_fills_up_ends_the_run_at_the_next_save(
   half_run, whole_run, monkeypatch
 ):
@@ -104,7 +102,6 @@ def test_command_fails_with_one_message(half_run, whole_run):
   assert_ends_like(half_run, whole_run)
 
 
-@leaves_litter
 @pytest.mark.parametrize('gone', ['', 'checkpoints'])
 def test_directory_that_vanishes_ends_the_run(gone, half_run, monkeypatch):
   path = half_run / gone
@@ -113,7 +110,6 @@ def test_directory_that_vanishes_ends_the_run(gone, half_run, monkeypatch):
   assert not steps_in(half_run)  # Half of a run would look like a whole one.
 
 
-@leaves_litter
 def test_directory_of_another_run_by_now_is_left_alone(half_run, monkeypatch):
   with contextlib.ExitStack() as stack:
 
@@ -130,7 +126,6 @@ def test_directory_of_another_run_by_now_is_left_alone(half_run, monkeypatch):
     assert not (half_run / 'model.npz').exists()
 
 
-@leaves_litter
 def test_curves_are_not_drawn_for_another_run(half_run, monkeypatch):
   with contextlib.ExitStack() as stack:
 
@@ -147,7 +142,6 @@ def test_curves_are_not_drawn_for_another_run(half_run, monkeypatch):
     assert not (half_run / 'curves.png').exists()
 
 
-@leaves_litter
 def test_directory_that_becomes_a_file_ends_the_run(half_run, monkeypatch):
   def replace():
     (half_run / 'checkpoints').rename(half_run / 'kept')

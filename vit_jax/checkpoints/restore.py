@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from vit_jax import errors
-from vit_jax.checkpoints import packing
+from vit_jax.checkpoints import leftovers, packing
 from vit_jax.checkpoints.fingerprint import fingerprints, named_leaves, spec
 from vit_jax.checkpoints.reasons import is_damage, reason_of
 from vit_jax.checkpoints.record import DamagedError, Record, read_record
@@ -74,6 +74,7 @@ def _read(checkpoint: pathlib.Path, target: Any) -> tuple[Record, Any]:
 
 
 def _read_arrays(path: pathlib.Path, record: Record, target: Any) -> Any:
+  leftovers.drop()
   # Not by the manager, whose processes would wait for one that failed.
   handler = ocp.StandardCheckpointHandler()
   contents = record.packed or {}

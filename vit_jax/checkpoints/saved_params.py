@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from vit_jax.checkpoints import packing
+from vit_jax.checkpoints import leftovers, packing
 from vit_jax.checkpoints.fingerprint import fingerprints, shape_of
 from vit_jax.checkpoints.record import DamagedError, Record
 
@@ -49,6 +49,7 @@ def read(
     record: what lies beside it.
     shapes: as the function of that name gave them.
   """
+  leftovers.drop()
   target = {'params': traverse_util.unflatten_dict(shapes, sep='/')}
   contents = {
     key: names

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vit_jax import errors
-from vit_jax.checkpoints import fallback, packing, record, room
+from vit_jax.checkpoints import fallback, leftovers, packing, record, room
 from vit_jax.checkpoints.fingerprint import fingerprints
 from vit_jax.checkpoints.reasons import reason_of
 from vit_jax.checkpoints.restore import read_state
@@ -69,7 +69,8 @@ class StateCheckpoints:
       keepers.append(self._best)
     self._num_kept = keep + bool(best_metric)
     self._directory = directory
-    _remove_leftovers(directory)
+    leftovers.drop()
+    _remove_unfinished(directory)
     with self._writing():
       fallback.set_damaged_notes_aside(directory)
       self._manager = ocp.CheckpointManager(
@@ -257,7 +258,7 @@ class StateCheckpoints:
       ) from error
 
 
-def _remove_leftovers(directory: pathlib.Path) -> None:
+def _remove_unfinished(directory: pathlib.Path) -> None:
   """Removes what saves that were cut short have left.
 
   Orbax would do it in a thread that a process which ends early doesn't wait

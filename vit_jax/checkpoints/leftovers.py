@@ -1,0 +1,36 @@
+"""What Orbax leaves behind of a read or a write that failed is not printed.
+
+It reads arrays side by side. When one can't be read, the others are dropped
+half way, and whenever they are collected, Python and asyncio print a traceback
+for each, around the one error that says what is wrong.
+"""
+
+import functools
+import logging
+import sys
+import traceback
+from typing import Any
+
+
+@functools.cache
+def drop() -> None:
+  """Drops it from now on, in the whole process; what others leave is told."""
+  logging.getLogger('asyncio').addFilter(lambda record: not _is_logged(record))
+  sys.unraisablehook = functools.partial(_report, sys.unraisablehook)
+
+
+def _report(report: Any, unraisable: Any) -> None:
+  code = getattr(unraisable.object, 'cr_code', None)
+  is_orbaxs = code is not None and 'orbax' in code.co_filename
+  # Answered by a thread of TensorStore's, to a loop that Orbax has closed.
+  is_late = str(unraisable.exc_value) == 'Event loop is closed'
+  if not (is_orbaxs or is_late):
+    report(unraisable)
+
+
+def _is_logged(record: logging.LogRecord) -> bool:
+  """Whether asyncio tells of a task of Orbax's."""
+  text = record.getMessage()
+  if record.exc_info and record.exc_info[1]:
+    text += ''.join(traceback.format_exception(record.exc_info[1]))
+  return 'orbax' in text
