@@ -272,6 +272,6 @@ def _is_zero(
   except arrays.DamagedArrayError as error:
     raise errors.CheckpointError(
       f'{path}: {kernel.key} can not be used: {error}. Download or copy the '
-      'file again.'
+      'file again. If it is a run of yours, take an earlier checkpoint.'
     ) from error
   return not values.any()
