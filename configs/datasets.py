@@ -1,5 +1,6 @@
 """The data set presets: what a data set's name sets besides config.dataset."""
 
+import re
 from typing import Any
 
 # How images of VTAB are augmented, by what would change their labels, as Scenic
@@ -192,3 +193,27 @@ EVALUATION_ONLY = {'imagenet2012_real': 'validation', 'imagenet_v2': 'test'}
 
 # Of a path: as of the small sets, for pictures of one's own are few.
 FOLDER = {'total_steps': 500, 'warmup_steps': 100}
+
+
+def splits_of(name: str) -> tuple[str, tuple[str, str], str]:
+  """Returns what a name stands for where weights are only looked at.
+
+  Args:
+    name: of a preset or a tfds data set, perhaps with a variant or version; or
+      a path; or ''.
+
+  Returns:
+    The data set, its splits to train and to test on, and its label: those of
+    the preset, where there is one. The split to train on is '' where nothing
+    is to be trained on.
+  """
+  first = re.split('[/:]', name)[0]
+  if first in EVALUATION_ONLY:
+    return name, ('', EVALUATION_ONLY[first]), ''
+  preset = DATASETS.get(name) or DATASETS.get(first) or {}
+  pp = preset.get('pp', {})
+  return (
+    preset.get('dataset', name),
+    (pp.get('train', 'train'), pp.get('test', 'test')),
+    preset.get('label', ''),
+  )

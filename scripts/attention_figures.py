@@ -17,11 +17,10 @@ images could not be used.
 
 import argparse
 import dataclasses
-import signal
 import sys
 from collections.abc import Callable
 
-from vit_jax import errors
+from vit_jax import command_line
 from vit_jax.attention import HEAD_FUSIONS
 from vit_jax.attention_report import (
   METHODS,
@@ -34,25 +33,29 @@ from vit_jax.data.images import FITS
 
 def main() -> int:
   """Returns the exit status."""
-  args = vars(_parser().parse_args())
-  checkpoint, names, out, html = (
-    args.pop(key) for key in ('checkpoint', 'images', 'out', 'html')
+  stopped = 'stopped; what was written stays'
+  return command_line.run(_draw, _parser, stopped)
+
+
+def _draw(args: argparse.Namespace) -> int:
+  settings = {
+    field.name: getattr(args, field.name)
+    for field in dataclasses.fields(Settings)
+  }
+  if args.image_size is not None:
+    settings['image_size'] = parse_size(args.image_size)
+  report = write_report(
+    args.checkpoint,
+    args.images,
+    args.out,
+    Settings(**settings),
+    html=args.html,
   )
-  try:
-    if args['image_size'] is not None:
-      args['image_size'] = parse_size(args['image_size'])
-    report = write_report(checkpoint, names, out, Settings(**args), html=html)
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('stopped; what was written stays', file=sys.stderr)
-    return 130
   for text in report.failed.values():
     print(f'error: {text}', file=sys.stderr)
   if report.left_out:
     print(
-      f'{html} had no room for {len(report.left_out)} of the images, from '
+      f'{args.html} had no room for {len(report.left_out)} of the images, from '
       f'{report.left_out[0]} on. Make another page of those.',
       file=sys.stderr,
     )
@@ -60,18 +63,8 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-  parser.add_argument(
-    '--checkpoint',
-    required=True,
-    metavar='PATH|NAME',
-    help='.npz or .safetensors file, run directory, name of published weights '
-    'such as ViT-B_16, or address (https://, gs://, hf://)',
-  )
+  parser = command_line.make_parser(__doc__)
+  command_line.add_checkpoint(parser)
   parser.add_argument(
     '--images',
     required=True,
@@ -83,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     '--out', metavar='DIR', help='directory of figures, maps and summary'
   )
   parser.add_argument(
-    '--html', metavar='FILE', help='a page to explore the attention with'
+    '--html',
+    metavar='FILE',
+    help='a page to explore the attention with',
   )
   default = {each.name: each.default for each in dataclasses.fields(Settings)}
 
@@ -97,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
   _add_maps(option)
   _add_looks(option)
   _add_model(option)
+  command_line.add_num_heads(parser)
   return parser
 
 
@@ -154,16 +150,7 @@ def _add_model(option: Callable[..., None]) -> None:
     'weights were made for',
     metavar='N',
   )
-  option(
-    'num_heads',
-    'attention heads, for files that do not say it and a width that no '
-    'published model has',
-    type=int,
-    metavar='N',
-  )
 
 
 if __name__ == '__main__':
-  # As job schedulers stop a program: what is done is still summed up.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-  sys.exit(main())
+  command_line.start(main)

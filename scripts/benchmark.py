@@ -22,7 +22,7 @@ import json
 import pathlib
 import sys
 
-from vit_jax import errors
+from vit_jax import command_line, errors, whole_files
 from vit_jax.benchmark import cases, rows
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
@@ -30,9 +30,13 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
 
 def main() -> int:
   """Prints a table and writes the rows as JSON; returns the exit status."""
+  stopped = 'stopped; the rows that are done are written'
+  return command_line.run(_benchmark, _parser, stopped, out='out')
+
+
+def _benchmark(args: argparse.Namespace) -> int:
   from configs import common
 
-  args = _parse()
   if args.child:
     from vit_jax.benchmark import measure
 
@@ -41,17 +45,13 @@ def main() -> int:
     print(json.dumps(measure.measure(case, config)))
     return 0
   todo = make_cases(args)
-  try:
-    cases.check_cases(todo, common.get_config(), rows.count_devices())
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+  cases.check_cases(todo, common.get_config(), rows.count_devices())
   done = []
   for case in todo:
     done.append(case | rows.run_case(__file__, case, args.timeout))
     print(rows.line(done[-1]), file=sys.stderr, flush=True)
     if args.out:  # After each, for the next one may take the machine down.
-      args.out.write_text(json.dumps(done, indent=2) + '\n')
+      whole_files.write_text(args.out, json.dumps(done, indent=2) + '\n')
   print(rows.table(done))
   return 1 if any('error' in row for row in done) else 0
 
@@ -71,14 +71,17 @@ def make_cases(args: argparse.Namespace) -> list[dict]:
   )
 
 
-def _parse() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   add = parser.add_argument
-  add('--models', type=_names, default='b16', help='such as b16,mixer_b16')
+  add(
+    '--models',
+    type=command_line.names,
+    default='b16',
+    help='such as b16,mixer_b16',
+  )
   add('--batches', type=_numbers, default='64', help='such as 64,256')
-  add('--dtypes', type=_names, default='float32')
+  add('--dtypes', type=command_line.names, default='float32')
   add('--meshes', nargs='+', default=['data=-1'], help='data=2,fsdp=4 tensor=8')
   add('--kinds', type=_kinds, default=','.join(cases.KINDS))
   add(
@@ -88,51 +91,31 @@ def _parse() -> argparse.Namespace:
     metavar='FIELD=VALUE',
     help='of the config, such as remat=full; each --set is a row',
   )
-  add('--image_size', type=_positive, default=224)
-  add('--num_classes', type=_positive, default=1_000)
-  add('--rounds', type=_positive, default=5)
-  add('--steps', type=_positive, default=10, help='of a round')
+  add('--image_size', type=command_line.positive_int, default=224)
+  add('--num_classes', type=command_line.positive_int, default=1_000)
+  add('--rounds', type=command_line.positive_int, default=5)
+  add('--steps', type=command_line.positive_int, default=10, help='of a round')
   add('--compile_only', action='store_true', help='takes no memory for weights')
   add('--accelerator', default='', help='whose peak it is')
   add('--timeout', type=float, default=1_800, help='seconds, of a row')
-  add('--out', type=_out_file, help='JSON file')
+  add('--out', type=command_line.out_file, help='JSON file')
   add('--child', help=argparse.SUPPRESS)
-  return parser.parse_args()
-
-
-def _names(text: str) -> list[str]:
-  return text.split(',')
+  return parser
 
 
 def _kinds(text: str) -> list[str]:
-  for name in _names(text):
+  names = command_line.names(text)
+  for name in names:
     if name not in cases.KINDS:
       raise argparse.ArgumentTypeError(
         errors.unknown_name('kind', name, cases.KINDS)
       )
-  return _names(text)
+  return names
 
 
 def _numbers(text: str) -> list[int]:
-  return [_positive(number) for number in _names(text)]
-
-
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not 0 < int(text) < 2**31:
-    raise argparse.ArgumentTypeError(
-      f'{text!r} should be a whole number from 1 to 2**31 - 1.'
-    )
-  return int(text)
-
-
-def _out_file(text: str) -> pathlib.Path:
-  path = pathlib.Path(text)
-  if path.is_dir() or not path.parent.is_dir():
-    raise argparse.ArgumentTypeError(
-      f'{text!r} should be a file in a directory that is there.'
-    )
-  return path
+  return [command_line.positive_int(each) for each in command_line.names(text)]
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  command_line.start(main)

@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vit_jax import attention, models
+from vit_jax import attention, command_line, models
 
 DISCARD = 'rollout, discard_ratio=0.9'
 GROUPS = {
@@ -35,23 +35,31 @@ GROUPS = {
 PEAKS = GROUPS['forward'][:3]
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def main() -> int:
+  """Returns the exit status."""
+  return command_line.run(_measure, _parser)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   parser.add_argument('--model', default='b16')
-  parser.add_argument('--batch', type=int, default=64)
-  parser.add_argument('--grad_batch', type=int, default=8)
-  parser.add_argument('--image_size', type=int, default=224)
-  parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--batch', type=command_line.positive_int, default=64)
+  parser.add_argument('--grad_batch', type=command_line.positive_int, default=8)
+  parser.add_argument(
+    '--image_size', type=command_line.positive_int, default=224
+  )
+  parser.add_argument('--rounds', type=command_line.positive_int, default=3)
   parser.add_argument(
     '--peaks', type=int, default=3, help='rounds of processes; 0 for none'
   )
   parser.add_argument('--child', choices=PEAKS, help=argparse.SUPPRESS)
-  args = parser.parse_args()
+  return parser
+
+
+def _measure(args: argparse.Namespace) -> int:
   if args.child:
     print(json.dumps(measure_peak(args)))
-    return
+    return 0
   print(
     f'{args.model} at {args.image_size} pixels, jax {jax.__version__}, '
     f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {args.rounds} '
@@ -65,6 +73,7 @@ def main() -> None:
   }.items():
     report(group, batch, args)
   print(f'load at the end {os.getloadavg()[0]:.1f}')
+  return 0
 
 
 def functions(model: Any) -> dict[str, Callable[[Any, Any], Any]]:
@@ -205,4 +214,4 @@ def memory(field: str) -> int:
 
 
 if __name__ == '__main__':
-  main()
+  command_line.start(main)

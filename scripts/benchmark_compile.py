@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vit_jax import models, optim, train_step
+from vit_jax import command_line, models, optim, train_step
 from vit_jax.data import augment
 from vit_jax.models import variants
 
@@ -65,16 +65,23 @@ class PlainViT(nn.Module):
     return nn.Dense(self.num_classes)(nn.LayerNorm(epsilon=1e-6)(x)[:, 0])
 
 
-def main() -> None:
-  """Prints a table of seconds."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def main() -> int:
+  """Returns the exit status."""
+  return command_line.run(_measure, _parser)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   parser.add_argument('--models', default='b16,l16', help='such as b16,l16')
-  parser.add_argument('--batch', type=int, default=8)
-  parser.add_argument('--image-size', type=int, default=224)
-  parser.add_argument('--repeats', type=int, default=3)
-  args = parser.parse_args()
+  parser.add_argument('--batch', type=command_line.positive_int, default=8)
+  parser.add_argument(
+    '--image_size', '--image-size', type=command_line.positive_int, default=224
+  )
+  parser.add_argument('--repeats', type=command_line.positive_int, default=3)
+  return parser
+
+
+def _measure(args: argparse.Namespace) -> int:
   jax.config.update('jax_enable_compilation_cache', False)
 
   print(f'jax {jax.__version__}, {jax.devices()[0].device_kind}')
@@ -98,6 +105,7 @@ def main() -> None:
       f'{config.model_name:<12} {ours:8.1f}  {scanned:8.1f} '
       f'({scanned / ours:5.2f})   {plain:8.1f} ({plain / ours:5.2f})'
     )
+  return 0
 
 
 def compile_seconds(model: nn.Module, batch: int, size: int) -> float:
@@ -140,4 +148,4 @@ def compile_seconds(model: nn.Module, batch: int, size: int) -> float:
 
 
 if __name__ == '__main__':
-  main()
+  command_line.start(main)

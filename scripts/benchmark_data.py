@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from vit_jax import command_line, errors, whole_files
 from vit_jax.data import crops, decode, pipeline, reading, sources
 
 _SIDE = 224
@@ -75,25 +76,39 @@ for line in map(str.strip, sys.stdin):
 """
 
 
-def main() -> None:
-  """Prints tables."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def main() -> int:
+  """Returns the exit status."""
+  return command_line.run(_measure, _parser)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   parser.add_argument(
     '--tensorflow_python', help='of an environment with tensorflow-cpu'
   )
-  parser.add_argument('--num_images', type=int, default=256)
-  parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument(
-    '--folder', type=int, metavar='N', help='measure a folder of N images, too'
+    '--num_images', type=command_line.positive_int, default=256
+  )
+  parser.add_argument('--rounds', type=command_line.positive_int, default=7)
+  parser.add_argument(
+    '--folder',
+    type=command_line.positive_int,
+    metavar='N',
+    help='measure a folder of N images, too',
   )
   parser.add_argument('--listed', help=argparse.SUPPRESS)
-  parser.add_argument('--json', help='file to write the figures to as well')
-  args = parser.parse_args()
+  parser.add_argument(
+    '--json',
+    type=command_line.out_file,
+    help='file to write the figures to as well',
+  )
+  return parser
+
+
+def _measure(args: argparse.Namespace) -> int:
   if args.listed:
     print(json.dumps(measure_folder(args.listed)))
-    return
+    return 0
   with tempfile.TemporaryDirectory() as folder:
     make_jpegs(pathlib.Path(folder), args.num_images)
     found = compare(pathlib.Path(folder), args)
@@ -106,8 +121,8 @@ def main() -> None:
   if args.folder:
     found['folder'] = report_folder(args.folder)
   if args.json:
-    text = json.dumps(found, indent=2) + '\n'
-    pathlib.Path(args.json).write_text(text, encoding='utf-8')
+    whole_files.write_text(args.json, json.dumps(found, indent=2) + '\n')
+  return 0
 
 
 def make_jpegs(folder: pathlib.Path, count: int) -> None:
@@ -220,7 +235,7 @@ class _Original:
       )
       self.version = self._answer()
       if not self.version:
-        sys.exit(f'error: {python} has no tensorflow.')
+        raise errors.ConfigError(f'{python} has no tensorflow.')
 
   def seconds(self, work: str) -> float:
     return float(self._ask(work))
@@ -359,4 +374,4 @@ def _config(batch: int) -> ConfigDict:
 
 
 if __name__ == '__main__':
-  main()
+  command_line.start(main)

@@ -18,6 +18,8 @@ import tempfile
 import time
 from typing import Any
 
+from vit_jax import command_line
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 MODES = {
@@ -27,21 +29,28 @@ MODES = {
 }
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def main() -> int:
+  """Returns the exit status."""
+  return command_line.run(_measure, _parser)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   parser.add_argument('file', nargs='?')
   parser.add_argument('--model', default='ViT-B_16')
-  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--rounds', type=command_line.positive_int, default=9)
   parser.add_argument('--child', choices=MODES, help=argparse.SUPPRESS)
-  args = parser.parse_args()
+  return parser
+
+
+def _measure(args: argparse.Namespace) -> int:
   if args.child:
     print(json.dumps(measure(args.child, args.file, args.model)))
-    return
+    return 0
   with tempfile.TemporaryDirectory() as directory:
     file = args.file or write_weights(args.model, directory)
     report(file, args.model, args.rounds)
+  return 0
 
 
 def write_weights(name: str, directory: str) -> str:
@@ -133,4 +142,4 @@ def time_inspection(file: str) -> float:
 
 
 if __name__ == '__main__':
-  main()
+  command_line.start(main)

@@ -12,46 +12,35 @@ error of this mean over images: a few errors from zero is no chance.
 
 import argparse
 import json
-import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 
-from vit_jax import attention, errors, workdir
+from vit_jax import attention, command_line, errors, whole_files
 from vit_jax.attention_report import comparison
 from vit_jax.attention_report.comparison import KINDS, METHODS
 
 
 def main() -> int:
   """Returns the exit status."""
-  args = _parser().parse_args()
-  try:
-    methods = _methods(args)
-    batch = min(args.batch, args.num_images or args.batch)
-    configs = [
-      comparison.read_config(run, batch, args.split) for run in args.runs
-    ]
-    summary = _compare(configs, methods, args)
-    if args.json:
-      text = json.dumps(summary, indent=2) + '\n'
-      workdir.write_text(pathlib.Path(args.json), text)
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except OSError as error:
-    where = error.filename or args.json
-    print(f'error: {where}: {error.strerror}', file=sys.stderr)
-    return 2
+  stopped = 'stopped; no numbers were written'
+  return command_line.run(_measure, _parser, stopped, out='json')
+
+
+def _measure(args: argparse.Namespace) -> int:
+  methods = _methods(args)
+  batch = min(args.batch, args.num_images or args.batch)
+  configs = [
+    comparison.read_config(run, batch, args.split) for run in args.runs
+  ]
+  summary = _compare(configs, methods, args)
+  if args.json:
+    whole_files.write_text(args.json, json.dumps(summary, indent=2) + '\n')
   return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command_line.make_parser(__doc__)
   add = parser.add_argument
   add('runs', nargs='+', metavar='RUN', help='directory of a finished run')
   add('--methods', default=','.join(METHODS), help='by commas (default: all)')
@@ -65,18 +54,22 @@ def _parser() -> argparse.ArgumentParser:
   add(
     '--split', help="such as 'test[:100]' (default: what the run is tested on)"
   )
-  add('--num_images', type=int, metavar='N', help='the first N (default: all)')
-  add('--batch', type=int, default=60, metavar='N', help='at a time')
-  add('--json', metavar='FILE', help='where to write the numbers as well')
+  number = command_line.positive_int
+  add(
+    '--num_images', type=number, metavar='N', help='the first N (default: all)'
+  )
+  add('--batch', type=number, default=60, metavar='N', help='at a time')
+  add(
+    '--json',
+    type=command_line.out_file,
+    metavar='FILE',
+    help='where to write the numbers as well',
+  )
   return parser
 
 
 def _methods(args: argparse.Namespace) -> list[str]:
   """Returns the methods asked for, and the centre that they are compared to."""
-  for name in ('batch', 'num_images'):
-    value = getattr(args, name)
-    if value is not None and value < 1:
-      raise errors.ConfigError(f'--{name} {value} is not positive.')
   names = [name.strip() for name in args.methods.split(',')]
   for name in names:
     if name not in METHODS:
@@ -140,4 +133,4 @@ def _print(results: dict[str, Any]) -> None:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  command_line.start(main)

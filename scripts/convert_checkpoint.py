@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-from vit_jax import checkpoints, convert, errors
+from vit_jax import checkpoints, command_line, convert, errors
 from vit_jax.checkpoints import locate, names
 from vit_jax.inspection import Description, describe
 
@@ -24,14 +24,15 @@ _TOLERANCE = 1e-5  # Of the largest value.
 
 def main() -> int:
   """Returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  return command_line.run(_convert, _parser, out='out')
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   parser.add_argument(
     'source',
     metavar='IN',
-    help='.npz or .safetensors file, run directory, name of published weights '
-    'such as ViT-B_16, or address (https://, gs://, hf://)',
+    help=command_line.WEIGHTS.format(example='ViT-B_16'),
   )
   parser.add_argument(
     'out',
@@ -46,27 +47,16 @@ def main() -> int:
   )
   parser.add_argument(
     '--image_size',
-    type=_positive,
+    type=command_line.positive_int,
     metavar='N',
     help='side in pixels of the random images; by default what the file was '
     'made for',
   )
-  parser.add_argument(
-    '--num_heads',
-    type=_positive,
-    metavar='N',
-    help='attention heads, for a file that does not say it and a width that '
-    'no published model has',
-  )
+  command_line.add_num_heads(parser)
   parser.add_argument(
     '--overwrite', action='store_true', help='write over OUT if it is there'
   )
-  args = parser.parse_args()
-  try:
-    return _convert(args)
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+  return parser
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -114,12 +104,6 @@ def _described(path: str, num_heads: int | None) -> Description:
   return found
 
 
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
-  return int(text)
-
-
 def _summary(found: Description) -> str:
   models = ', '.join(found.models) or f'like {found.nearest_model}'
   return (
@@ -129,4 +113,4 @@ def _summary(found: Description) -> str:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  command_line.start(main)

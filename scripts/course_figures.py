@@ -9,14 +9,13 @@ learned of positions, what a patch attends to, and how far its heads look.
 
 import argparse
 import pathlib
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import attention, errors, models, trained
+from vit_jax import attention, command_line, errors, models, trained
 from vit_jax.data import augment, images
 from vit_jax.figures import course
 from vit_jax.models import variants
@@ -31,20 +30,15 @@ _LAYER = 1
 
 def main() -> int:
   """Returns the exit status."""
-  args = _parser().parse_args()
-  try:
-    out = pathlib.Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    draw(args.checkpoint, out)
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except OSError as error:
-    print(f'error: {args.out}: {error.strerror}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('stopped; what was written stays', file=sys.stderr)
-    return 130
+  return command_line.run(
+    _draw_all, _parser, 'stopped; what was written stays', out='out'
+  )
+
+
+def _draw_all(args: argparse.Namespace) -> int:
+  out = pathlib.Path(args.out)
+  out.mkdir(parents=True, exist_ok=True)
+  draw(args.checkpoint, out)
   for path in sorted(out.glob('course_*.png')):
     print(path)
   return 0
@@ -128,11 +122,7 @@ def _scans(size: tuple[int, int]) -> tuple[list[np.ndarray], jax.Array]:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command_line.make_parser(__doc__)
   parser.add_argument(
     '--checkpoint',
     required=True,
@@ -146,4 +136,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  command_line.start(main)

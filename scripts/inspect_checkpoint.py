@@ -12,36 +12,17 @@ import json
 import os
 import sys
 
-from vit_jax import errors
-from vit_jax.inspection import describe, report
+from vit_jax import command_line, errors
 
 
 def main() -> int:
   """Returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument(
-    'files',
-    nargs='+',
-    metavar='FILE',
-    help='.npz or .safetensors file, run directory, name of published weights '
-    'such as ViT-B_16, or address (https://, gs://, hf://)',
-  )
-  parser.add_argument(
-    '--json',
-    action='store_true',
-    help='one JSON object a line for each FILE; of one that can not be told, '
-    'with its path and the error',
-  )
-  parser.add_argument(
-    '--num_heads',
-    type=_positive,
-    metavar='N',
-    help='attention heads, for files that do not say it and a width that no '
-    'published model has',
-  )
-  args = parser.parse_args()
+  return command_line.run(_inspect, _parser)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+  from vit_jax.inspection import describe, report
+
   status = 0
   for i, name in enumerate(args.files):
     try:
@@ -60,12 +41,6 @@ def main() -> int:
   return status
 
 
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
-  return int(text)
-
-
 def _find(name: str) -> str:
   if os.path.isfile(name):
     return name
@@ -74,5 +49,23 @@ def _find(name: str) -> str:
   return locate.locate(name)
 
 
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
+  parser.add_argument(
+    'files',
+    nargs='+',
+    metavar='FILE',
+    help=command_line.WEIGHTS.format(example='ViT-B_16'),
+  )
+  parser.add_argument(
+    '--json',
+    action='store_true',
+    help='one JSON object a line for each FILE; of one that can not be told, '
+    'with its path and the error',
+  )
+  command_line.add_num_heads(parser)
+  return parser
+
+
 if __name__ == '__main__':
-  sys.exit(main())
+  command_line.start(main)

@@ -13,37 +13,21 @@ object a line for each of the others and nothing else.
 """
 
 import argparse
-import os
-import re
-import signal
 import sys
 
-from vit_jax import errors, predict, trained
-from vit_jax.data import images
+from vit_jax import command_line
 
 
 def main() -> int:
   """Returns the exit status."""
-  args = _parser().parse_args()
-  try:
-    return _predict(args)
-  except errors.UserError as error:
-    text = re.sub(r'--config\.(tfds_\w+)=', r'--\1 ', str(error))
-    print(f'error: {text}', file=sys.stderr)
-    return 2
-  except BrokenPipeError:  # Of `| head`, which has seen enough.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
-  except OSError as error:  # Of a full disk that standard output is on.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    print(f'error: standard output: {error.strerror}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('stopped', file=sys.stderr)
-    return 130
+  return command_line.run(_predict, _parser)
 
 
 def _predict(args: argparse.Namespace) -> int:
+  # Here, as it takes seconds, so that a typo is answered before.
+  from vit_jax import predict, trained
+  from vit_jax.data import images
+
   names = images.find_images(args.images)
   size = images.parse_size(args.image_size) if args.image_size else None
   opened = trained.load(args.checkpoint, size, args.num_heads)
@@ -52,7 +36,8 @@ def _predict(args: argparse.Namespace) -> int:
     opened, args.labels, args.tfds_data_dir, args.tfds_manual_dir
   )
   for remark in remarks:
-    print(f'note: {remark}', file=sys.stderr, flush=True)
+    text = command_line.as_options(remark, vars(args))
+    print(f'note: {text}', file=sys.stderr, flush=True)
   if args.format == 'jsonl':
     form = predict.Lines(opened, args.top_k)
   else:
@@ -71,18 +56,10 @@ def _on_a_line(text: str) -> str:
   return ' '.join(text.splitlines())
 
 
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
-  return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  from vit_jax.data.images import FITS
+
+  parser = command_line.make_parser(__doc__)
   option = parser.add_argument
   option(
     'images',
@@ -90,16 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     metavar='FILE|URL|DIR',
     help='what to label; of a directory, the images in it',
   )
-  option(
-    '--checkpoint',
-    required=True,
-    metavar='PATH|NAME',
-    help='.npz or .safetensors file, run directory, name of published weights '
-    'such as augreg+imagenet2012/S_16-224, or address (https://, gs://, hf://)',
-  )
+  command_line.add_checkpoint(parser, 'augreg+imagenet2012/S_16-224')
   option(
     '--top_k',
-    type=_positive,
+    type=command_line.positive_int,
     default=5,
     metavar='N',
     help='classes of each image (default: 5)',
@@ -118,15 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     'list; imagenet; or the name or path of a data set with these classes. By '
     'default what lies beside the weights',
   )
-  option('--tfds_data_dir', metavar='DIR', help='of the data set in --labels')
-  option(
-    '--tfds_manual_dir',
-    metavar='DIR',
-    help='where the archive of CIFAR is, if you fetched it yourself',
-  )
+  command_line.add_places(parser, 'of the data set in --labels')
   option(
     '--fit',
-    choices=list(images.FITS),
+    choices=list(FITS),
     default='squash',
     help="how an image becomes the model's size: squash it, crop its middle, "
     'or pad it with grey (default: squash, as evaluation does, so that '
@@ -134,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   option(
     '--batch',
-    type=_positive,
+    type=command_line.positive_int,
     default=32,
     metavar='N',
     help='images at a time (default: 32)',
@@ -145,17 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     help='side in pixels, or height and width as 224x320; by default what the '
     'weights were made for',
   )
-  option(
-    '--num_heads',
-    type=_positive,
-    metavar='N',
-    help='attention heads, for files that do not say it and a width that no '
-    'published model has',
-  )
+  command_line.add_num_heads(parser)
   return parser
 
 
 if __name__ == '__main__':
-  # As job schedulers stop a program: what was printed stays.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-  sys.exit(main())
+  command_line.start(main)

@@ -12,27 +12,30 @@ not be had, such as a data set that has gone: the page says what.
 
 import argparse
 import dataclasses
-import signal
 import sys
 
-from vit_jax import errors
-from vit_jax.run_report import METHODS, Settings, as_options, write_report
+from vit_jax import command_line
 
 
 def main() -> int:
   """Returns the exit status."""
-  args = vars(_parser().parse_args())
-  names, out = args.pop('runs'), args.pop('out')
-  try:
-    report = write_report(
-      names, out, Settings(**args), tell=lambda text: print(text, flush=True)
-    )
-  except errors.UserError as error:
-    print(f'error: {as_options(error)}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('stopped; the page was not written', file=sys.stderr)
-    return 130
+  stopped = 'stopped; the page was not written'
+  return command_line.run(_report, _parser, stopped)
+
+
+def _report(args: argparse.Namespace) -> int:
+  from vit_jax.run_report import Settings, write_report
+
+  settings = {
+    field.name: getattr(args, field.name)
+    for field in dataclasses.fields(Settings)
+  }
+  report = write_report(
+    args.runs,
+    args.out,
+    Settings(**settings),
+    tell=lambda text: print(text, flush=True),
+  )
   for name, texts in report.missing.items():
     for text in texts:
       print(f'missing: {name}: {text}', file=sys.stderr)
@@ -41,11 +44,9 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  from vit_jax.run_report import METHODS, Settings
+
+  parser = command_line.make_parser(__doc__)
   parser.add_argument(
     'runs', nargs='+', metavar='RUN', help='directory of a run (--workdir)'
   )
@@ -95,6 +96,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-  # As job schedulers stop a program.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-  sys.exit(main())
+  command_line.start(main)

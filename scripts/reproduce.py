@@ -21,7 +21,7 @@ import argparse
 import pathlib
 import sys
 
-from vit_jax import errors, preemption
+from vit_jax import command_line, errors
 from vit_jax.reproduction import cells, records, running, writing
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
@@ -29,24 +29,18 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
 
 def main() -> int:
   """Returns the exit status."""
-  args = _parse()
-  table = cells.STAND_IN if args.stand_in else cells.PAPER
-  try:
-    return _run(args, table)
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except preemption.StoppedError as stopped:
-    print(stopped, file=sys.stderr)
-    return stopped.status
-  except KeyboardInterrupt:
-    print('Interrupted. The same command goes on.', file=sys.stderr)
-    return 130
+  stopped = 'Interrupted. The same command goes on.'
+  return command_line.run(_reproduce, _parser, stopped)
 
 
-def _run(args: argparse.Namespace, table: cells.Table) -> int:
+def _reproduce(args: argparse.Namespace) -> int:
   from configs import vit
 
+  if args.accelerator and not args.plan:
+    raise errors.ConfigError(
+      '--accelerator is what --plan is for; runs take what is here.'
+    )
+  table = cells.STAND_IN if args.stand_in else cells.PAPER
   chosen = cells.select(
     table, args.models, args.datasets, args.dropout, args.schedules
   )
@@ -69,10 +63,8 @@ def _run(args: argparse.Namespace, table: cells.Table) -> int:
   return 1 if unfinished else 0
 
 
-def _parse() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def _parser() -> argparse.ArgumentParser:
+  parser = command_line.make_parser(__doc__)
   add = parser.add_argument
   paper = cells.PAPER
   for name, valid in (
@@ -80,10 +72,15 @@ def _parse() -> argparse.Namespace:
     ('--datasets', paper.datasets),
     ('--dropout', map(str, paper.dropouts)),
   ):
-    add(name, type=_names, default=[], help=f'some of {",".join(valid)}')
+    add(
+      name,
+      type=command_line.names,
+      default=[],
+      help=f'some of {",".join(valid)}',
+    )
   add(
     '--schedules',
-    type=_names,
+    type=command_line.names,
     default=[],
     help=f'some of {",".join(paper.schedules)}, which is steps; with '
     f'--stand_in of {",".join(cells.STAND_IN.schedules)}; by default the first',
@@ -106,14 +103,7 @@ def _parse() -> argparse.Namespace:
   add('--plan', action='store_true', help='print steps, hours and memory only')
   add('--accelerator', default='', help='to plan for, such as h100')
   add('--stand_in', action='store_true', help='minute models on the digits')
-  args = parser.parse_args()
-  if args.accelerator and not args.plan:
-    parser.error('--accelerator is what --plan is for; runs take what is here.')
-  return args
-
-
-def _names(text: str) -> list[str]:
-  return text.split(',')
+  return parser
 
 
 def _say(line: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
-from vit_jax import errors, main
+from vit_jax import command_line, errors, main
 
 _OUT = flags.DEFINE_string(
   'out', '', 'The file to write; its ending says in what format: .png, .pdf.'
@@ -33,29 +33,28 @@ def run(_) -> None:
   """Draws the batch; a user's mistake is one message and exit status 2."""
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # tfds tells a lot.
-  config = flags.FLAGS.config
-  try:
-    # Here, so that a typo in a flag is answered before they are loaded.
-    from vit_jax import figures
+  stopped = 'stopped; nothing was written'
+  options = {'out': _OUT.value}
+  sys.exit(command_line.status_of(_draw, stopped, options, out='out'))
 
-    _check_flags(figures.FORMATS)
-    images, captions = batch_of(config, _STEP.value, _NUM.value)
-    height, width = images.shape[1:3]
-    figures.plot_batch(
-      images,
-      captions,
-      _OUT.value,
-      f'{config.dataset} {config.pp.train}, step {_STEP.value}: {len(images)} '
-      f'of {config.batch} images, {height} x {width}',
-    )
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
-  except OSError as error:
-    where = error.filename or _OUT.value
-    print(f'error: {where}: {error.strerror}', file=sys.stderr)
-    sys.exit(2)
+
+def _draw() -> int:
+  # Here, so that a typo in a flag is answered before they are loaded.
+  from vit_jax import figures
+
+  config = flags.FLAGS.config
+  _check_flags(figures.FORMATS)
+  images, captions = batch_of(config, _STEP.value, _NUM.value)
+  height, width = images.shape[1:3]
+  figures.plot_batch(
+    images,
+    captions,
+    _OUT.value,
+    f'{config.dataset} {config.pp.train}, step {_STEP.value}: {len(images)} '
+    f'of {config.batch} images, {height} x {width}',
+  )
   print(_OUT.value)
+  return 0
 
 
 def _check_flags(formats: Sequence[str]) -> None:

@@ -5,35 +5,28 @@ r"""Draws images beside what a trained spatial transformer makes of them.
 
 The images are of the run's test split: one of each class, the mean of all of a
 class before and behind the transformer, and one that is turned step by step.
+Or the same inputs at several steps of the training, of which the run has to
+have kept checkpoints:
+
+  python -m vit_jax.main --config configs/spatial_transformer.py:digits \
+    --config.checkpoint_every=125 --config.keep_checkpoints=12
+  python scripts/spatial_transformer_figure.py --steps 125 250 500 1500 \
+    --checkpoint runs/spatial_transformer/digits --out learned.png
 """
 
 import argparse
-import pathlib
-import sys
 
-from vit_jax import errors
+from vit_jax import command_line, errors
 
 
 def main() -> int:
   """Returns the exit status."""
-  args = _parser().parse_args()
-  try:
-    return _draw(args)
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-  except OSError as error:
-    where = error.filename or args.out
-    print(f'error: {where}: {error.strerror}', file=sys.stderr)
-  except KeyboardInterrupt:
-    print('stopped; nothing was written', file=sys.stderr)
-    return 130
-  return 2
+  stopped = 'stopped; nothing was written'
+  return command_line.run(_draw, _parser, stopped, out='out')
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command_line.make_parser(__doc__)
   add = parser.add_argument
   add(
     '--checkpoint',
@@ -43,41 +36,48 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     '--out',
+    type=command_line.out_file,
     required=True,
     metavar='FILE',
     help='to write; its ending says in what format: .png, .pdf or .svg',
   )
   add(
     '--columns',
-    type=_positive,
+    type=command_line.positive_int,
     default=10,
     metavar='N',
     help='classes, from the first, and angles (default: %(default)s)',
   )
+  add(
+    '--steps',
+    type=command_line.positive_int,
+    nargs='+',
+    metavar='STEP',
+    help='draw what was made of the inputs at these steps of the training',
+  )
   add('--tfds_data_dir', metavar='DIR', help='where the data set is')
   return parser
-
-
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
-  return int(text)
 
 
 def _draw(args: argparse.Namespace) -> int:
   # Here, so that a typo in an argument is answered before they are loaded.
   from vit_jax import figures, transformed
 
-  kind = pathlib.Path(args.out).suffix.removeprefix('.').lower()
+  kind = args.out.suffix.removeprefix('.').lower()
   if kind not in figures.FORMATS:
     raise errors.ConfigError(
       errors.unknown_name('format', kind, figures.FORMATS)
     )
-  found = transformed.look(args.checkpoint, args.columns, args.tfds_data_dir)
-  figures.plot_transformed(found, args.out, found.dataset)
+  where = args.columns, args.tfds_data_dir
+  if args.steps:
+    learned = transformed.look_at_steps(args.checkpoint, args.steps, *where)
+    figures.plot_learned(learned, args.out, learned.dataset)
+  else:
+    found = transformed.look(args.checkpoint, *where)
+    figures.plot_transformed(found, args.out, found.dataset)
   print(args.out)
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  command_line.start(main)

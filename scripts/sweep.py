@@ -16,45 +16,38 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vit_jax import errors, sweep
-from vit_jax.preemption import StoppedError
+from vit_jax import command_line, sweep
 
 
 def main() -> int:
   """Returns the exit status."""
-  args = _parser().parse_args()
+  stopped = 'Stopped. The same command continues.'
+  return command_line.run(_sweep, _parser, stopped)
+
+
+def _sweep(args: argparse.Namespace) -> int:
   out = args.out or default_out(args.config)
-  try:
-    settings = sweep.make(
-      args.config,
-      grids=tuple(args.grid),
-      ranges=tuple(args.range),
-      fixed=tuple(args.set),
-      sampler=args.sampler or '',
-      trials=args.trials,
-      metric=args.metric,
-      seeds=args.seeds,
-      pruner=args.pruner,
-      prune_after=args.prune_after,
-      sampler_seed=args.sampler_seed,
-    )
-    trials = sweep.run_sweep(
-      settings,
-      out,
-      jobs=args.jobs,
-      devices=args.devices,
-      retry_failed=args.retry_failed,
-      tell=lambda line: print(line, flush=True),
-    )
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except StoppedError as stopped:
-    print(stopped, file=sys.stderr)
-    return stopped.status
-  except KeyboardInterrupt:
-    print('Stopped. The same command continues.', file=sys.stderr)
-    return 130
+  settings = sweep.make(
+    args.config,
+    grids=tuple(args.grid),
+    ranges=tuple(args.range),
+    fixed=tuple(args.set),
+    sampler=args.sampler or '',
+    trials=args.trials,
+    metric=args.metric,
+    seeds=args.seeds,
+    pruner=args.pruner,
+    prune_after=args.prune_after,
+    sampler_seed=args.sampler_seed,
+  )
+  trials = sweep.run_sweep(
+    settings,
+    out,
+    jobs=args.jobs,
+    devices=args.devices,
+    retry_failed=args.retry_failed,
+    tell=lambda line: print(line, flush=True),
+  )
   print((out / 'table.md').read_text(encoding='utf-8'))
   print(f'{out}: table.md, table.csv, sweep.png')
   return 0 if sweep.best(trials, settings) else 1
@@ -68,11 +61,7 @@ def default_out(config: str) -> pathlib.Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command_line.make_parser(__doc__)
   add = parser.add_argument
   add(
     '--config',
@@ -115,7 +104,7 @@ def _add_trials(add: Callable[..., Any]) -> None:
   )
   add(
     '--trials',
-    type=_positive,
+    type=command_line.positive_int,
     metavar='N',
     help='how many at most; of a grid, all by default',
   )
@@ -148,7 +137,7 @@ def _add_trials(add: Callable[..., Any]) -> None:
   )
   add(
     '--prune_after',
-    type=_positive,
+    type=command_line.positive_int,
     default=4,
     metavar='N',
     help='trials that finish before any is pruned (default: 4)',
@@ -158,14 +147,14 @@ def _add_trials(add: Callable[..., Any]) -> None:
 def _add_running(add: Callable[..., Any]) -> None:
   add(
     '--jobs',
-    type=_positive,
+    type=command_line.positive_int,
     default=1,
     metavar='N',
     help='trials at once (default: 1)',
   )
   add(
     '--devices',
-    type=lambda text: text.split(','),
+    type=command_line.names,
     default=[],
     metavar='N,N',
     help='CUDA devices, shared out to the jobs',
@@ -181,12 +170,6 @@ def _add_running(add: Callable[..., Any]) -> None:
     metavar='DIR',
     help='of the sweep (default: sweeps/CONFIG_FILE/ARGS)',
   )
-
-
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is no positive number')
-  return int(text)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Weights that go from one format to others and come back to the same bits."""
 
+import os
 import shlex
 import sys
 
@@ -43,6 +44,17 @@ def test_to_safetensors_and_back_is_bit_exact(
     assert 'largest difference 0, 0 of' in out
   assert describe(middle).names == 'timm'
   assert back.read_bytes() == source.read_bytes()
+
+
+def test_file_does_not_replace_a_pipe(run, tmp_path, checkpoint_file):
+  pipe = tmp_path / 'pipe.npz'
+  os.mkfifo(pipe)
+  args = (checkpoint_file('mini-mixer'), pipe, '--overwrite')
+  status, _, err = run(*args)
+  assert (
+    status == 2 and f'{pipe}: the weights can not be written (is a d' in err
+  )
+  assert [*tmp_path.iterdir()] == [pipe] and pipe.is_fifo()
 
 
 def test_bfloat16_stays_bfloat16(run, tmp_path):
@@ -172,7 +184,7 @@ def test_image_size_is_a_positive_number(
     source = checkpoint_file('mini-vit-gap')
     run(source, tmp_path / 'out.npz', f'--image_size={text}')
   assert caught.value.code == 2
-  assert f'{text!r} is no positive number' in capsys.readouterr().err
+  assert f'{text!r} should be a whole number from 1' in capsys.readouterr().err
 
 
 def test_image_smaller_than_a_patch(run, tmp_path, checkpoint_file):

@@ -132,10 +132,13 @@ def test_configs(dataset, model):
   assert ('spatial_transformer' in config.model) == transforms
   if dataset == 'cifar10':
     assert (config.batch, config.base_lr) == (256, 0.01)
-    assert config.optimizer == 'sgd'
+    assert config.optimizer == 'sgd' and config.pp.augment == 'shift_flip'
+    assert config.warmup_steps == 200 and config.decay_type == 'cosine'
     assert config.total_steps == 50 * 49_000 // 256
   else:
     assert config.dataset == 'digits/distorted'
+    assert config.base_lr == (5e-4 if 'vit' in model else 2e-3)
+    assert config.pp.augment == 'affine' and not config.best_metric
 
 
 def num_params(argument):
@@ -154,10 +157,12 @@ def test_wide_has_as_many_parameters_as_with_a_transformer():
   )
 
 
-def test_configs_differ_in_the_model_alone():
+@pytest.mark.parametrize('models', [MODELS[:3], MODELS[3:]])
+@pytest.mark.parametrize('dataset', ['digits', 'cifar10'])
+def test_configs_differ_in_the_model_alone(dataset, models):
   first, *others = (
-    spatial_transformer.get_config(f'digits,{model}').to_dict()
-    for model in MODELS
+    spatial_transformer.get_config(f'{dataset},{model}').to_dict()
+    for model in models
   )
   for other in others:
     assert other | {'model': None} == first | {'model': None}

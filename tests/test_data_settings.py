@@ -39,3 +39,20 @@ def test_images_are_resized_as_in_the_run(dataset, size, asked, wanted, text):
 
 def test_runs_that_are_older_squash():
   assert data_settings.images_text(opened(16)) == 'squashed to 16 x 16'
+
+
+def test_what_is_given_goes_before_the_run():
+  model = opened(16)
+  model.config.update({'tfds_data_dir': '/run', 'follow_links': True})
+  for given, expected in (
+    ({'tfds_data_dir': None, 'follow_links': False}, ('/run', True)),
+    ({'tfds_data_dir': '/mine', 'follow_links': True}, ('/mine', True)),
+  ):
+    config = data_settings.data_settings(
+      model, 'digits', '', given, ('train', 'test')
+    )
+    assert (config.tfds_data_dir, config.follow_links) == expected
+  config = data_settings.data_settings(
+    model, 'cifar10', '', {'follow_links': True}, ('train', 'test')
+  )
+  assert (config.tfds_data_dir, config.follow_links) == (None, True)

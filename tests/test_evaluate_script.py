@@ -13,7 +13,7 @@ import pytest
 import small_model
 from ml_collections import ConfigDict
 
-from configs import vit
+from configs import datasets, vit
 from scripts import evaluate as script
 from vit_jax import (
   checkpoint_evaluation,
@@ -152,17 +152,21 @@ def test_classes_that_are_called_otherwise(run, workdir):
 @pytest.mark.parametrize(
   ('name', 'expected'),
   [
-    ('', ('', 'test', '')),
-    ('imagenet2012', ('imagenet2012', 'validation', '')),
-    ('imagenet_v2/topimages', ('imagenet_v2/topimages', 'test', '')),
-    ('imagenet2012_real', ('imagenet2012_real', 'validation', '')),
-    ('vtab/clevr_count', ('clevr', 'validation', 'clevr_count')),
-    ('digits/0_to_4:1.0.0', ('digits/0_to_4:1.0.0', 'test', '')),
-    ('my/pets', ('my/pets', 'test', '')),
+    ('', ('', ('train', 'test'), '')),
+    ('imagenet2012', ('imagenet2012', ('train[:99%]', 'validation'), '')),
+    ('imagenet_v2/topimages', ('imagenet_v2/topimages', ('', 'test'), '')),
+    ('imagenet2012_real', ('imagenet2012_real', ('', 'validation'), '')),
+    ('digits/0_to_4:1.0.0', ('digits/0_to_4:1.0.0', ('train', 'test'), '')),
+    ('my/pets', ('my/pets', ('train', 'test'), '')),
   ],
 )
 def test_presets(name, expected):
-  assert script._preset(name) == expected
+  assert datasets.splits_of(name) == expected
+
+
+def test_preset_of_vtab():
+  name, (_, test), label = datasets.splits_of('vtab/clevr_count')
+  assert (name, test, label) == ('clevr', 'validation', 'clevr_count')
 
 
 def test_head_of_zeros_is_warned_of(workdir, caplog):
@@ -222,7 +226,7 @@ def test_output_that_nobody_takes(workdir, sink, args):
     (('--dataset', 'digitz'), "Did you mean 'digits'"),
     (('--split', 'validation'), "Unknown split 'validation'"),
     (('--image_size', '3'), 'hold no whole patch'),
-    (('--label', 'nope'), "Unknown config.label 'nope'"),
+    (('--label', 'nope'), "Unknown --label 'nope'"),
   ],
 )
 def test_mistakes_are_one_message(run, workdir, args, text):

@@ -34,6 +34,7 @@ GROUPS = (
     'attention',
     'checkpoint_evaluation',
     'class_names',
+    'command_line',
     'convert',
     'data_settings',
     'distributed',
@@ -64,11 +65,12 @@ GROUPS = (
     'profiling',
     'progress',
     'run_lock',
+    'run_settings',
     'sharding',
     'step_window',
     'workdir',
   },
-  {'environment', 'errors', 'native_errors'},
+  {'environment', 'errors', 'native_errors', 'whole_files'},
 )
 # And these within a group.
 NEIGHBOURS = {
@@ -101,6 +103,7 @@ NEIGHBOURS = {
   ('train', 'train_step'),
   ('transformed', 'outputs'),
   ('transformed', 'trained'),
+  ('workdir', 'run_settings'),
 }
 
 # Modules whose distribution has another name.

@@ -111,7 +111,7 @@ def test_heads_are_a_positive_number(run, checkpoint_file, capsys, text):
   with pytest.raises(SystemExit) as caught:
     run(f'--num_heads={text}', checkpoint_file('mini-vit'))
   assert caught.value.code == 2
-  assert f'{text!r} is no positive number' in capsys.readouterr().err
+  assert f'{text!r} should be a whole number from 1' in capsys.readouterr().err
 
 
 def test_help_names_what_a_file_can_be(run, capsys):

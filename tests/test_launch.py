@@ -10,14 +10,15 @@ import time
 import pytest
 
 from vit_jax import errors, launch, run_lock
+from vit_jax.launch import training
 from vit_jax.preemption import StoppedError
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Stands in for the command, and does what --config says.
 PROGRAM = """
 import os, pathlib, signal, sys, time
-from vit_jax import launch
-launch.end_with_caller()
+from vit_jax.launch import child
+child.end_with_caller()
 options = dict(x[2:].split('=', 1) for x in sys.argv[1:])
 run = pathlib.Path(options['workdir'])
 run.mkdir(exist_ok=True)
@@ -53,8 +54,8 @@ def program(tmp_path, monkeypatch) -> pathlib.Path:
   """Replaces the command by `PROGRAM`."""
   path = tmp_path / 'program.py'
   path.write_text(PROGRAM.replace('IN_USE', run_lock.IN_USE))
-  monkeypatch.setattr(launch, '_PROGRAM', (sys.executable, str(path)))
-  monkeypatch.setattr(launch, '_ASK_SECONDS', 0.05)
+  monkeypatch.setattr(training, '_PROGRAM', (sys.executable, str(path)))
+  monkeypatch.setattr(training, '_ASK_SECONDS', 0.05)
   monkeypatch.setenv('PYTHONPATH', str(ROOT))
   return path
 
@@ -174,7 +175,7 @@ def test_error_of_the_predicate_leaves_no_run(start, tmp_path):
 def test_run_saves_and_ends_when_its_caller_is_killed(program, tmp_path):
   code = (
     'import sys; from vit_jax import launch; '
-    f'launch._PROGRAM = sys.executable, {str(program)!r}; '
+    f'launch.training._PROGRAM = sys.executable, {str(program)!r}; '
     f'launch.run_training("wait", {str(tmp_path / "run")!r}, '
     f'log={str(tmp_path / "log")!r})'
   )

@@ -20,6 +20,7 @@ from vit_jax import class_names, errors, predict, trained
 from vit_jax.checkpoints.standing import Standing
 from vit_jax.checkpoints.state import StateCheckpoints
 from vit_jax.data import images
+from vit_jax.predict import predicting
 
 NAMES = [f'name {i}' for i in range(10)]
 
@@ -139,7 +140,7 @@ def test_who_stops_early_reads_no_more(mini, monkeypatch):
   may_read.set()
   for each in {*readers}:
     each.join(60)
-  assert len(readers) <= 20 + predict._THREADS
+  assert len(readers) <= 20 + predicting._THREADS
 
 
 def test_guessed_names_are_said_to_be_guessed(mini):

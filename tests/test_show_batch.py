@@ -59,6 +59,15 @@ def test_captions_name_classes_and_shares(target, expected):
   assert show_batch.caption(np.array(target), names) == expected
 
 
+def test_sheet_does_not_replace_a_pipe(tmp_path):
+  pipe = tmp_path / 'pipe.png'
+  os.mkfifo(pipe)
+  image = np.zeros((1, 8, 8, 3), np.uint8)
+  with pytest.raises(OSError, match='is a device, a pipe'):
+    figures.plot_batch(image, ['a'], pipe, 'title')
+  assert [*tmp_path.iterdir()] == [pipe] and pipe.is_fifo()
+
+
 @pytest.mark.parametrize('num_images', [1, 11])
 def test_every_image_is_on_the_sheet(num_images, tmp_path):
   colours = np.arange(num_images)[:, None] * [5, 3, 7] + [40, 90, 10]

@@ -148,6 +148,24 @@ def test_whole_pixels_and_the_outermost_half():
   close(at(np.float32(3e38), -1e30), [0, 0])
 
 
+def test_other_shapes_are_refused():
+  images, _ = random_case(0)
+  for shape in ((6,), (2, 6), (2, 3, 2), (2, 3, 3)):
+    with pytest.raises(errors.ConfigError, match=r'expected \[batch, 2, 3\]'):
+      affine_grid(jnp.zeros(shape), (3, 3))
+  for shape in ((1, 3, 4, 2), (2, 3, 4, 3), (2, 12, 2)):
+    with pytest.raises(errors.ConfigError, match=r'expected \[2, rows, colu'):
+      grid_sample(images, jnp.zeros(shape))
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'float32'])
+def test_grid_of_large_images_is_exact_to_a_hundredth_of_a_pixel(dtype):
+  theta = jnp.asarray([[[1, 0, 0], [0, 1, 0]]], dtype)
+  found = affine_grid(theta, (3, 769))[0, 1, :, 0]
+  wanted = (2 * np.arange(769) + 1) / 769 - 1
+  np.testing.assert_allclose(found, wanted, atol=0.01 * 2 / 769)
+
+
 def test_nan_is_not_hidden():
   images, grid = random_case(0)
   grid = grid.copy()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -14,8 +15,9 @@ from test_inspection import loaded_as_told, parse
 
 import vit_jax
 from configs import spatial_transformer as configs
-from vit_jax import attention_report, checkpoints, figures, transformed
+from vit_jax import attention_report, checkpoints, errors, figures, transformed
 from vit_jax.attention_report import looking
+from vit_jax.checkpoints.state import Standing, StateCheckpoints
 from vit_jax.data import sources
 from vit_jax.inspection import describe, report
 from vit_jax.models import spatial_transformer
@@ -145,17 +147,71 @@ def test_script_says_what_is_wrong(make_run, tmp_path):
   for arguments, text in (
     ((plain, tmp_path / 'figure.png'), 'cnn has no spatial transformer before'),
     ((plain, tmp_path / 'figure.jpg'), "Unknown format 'jpg'"),
+    ((plain, tmp_path / 'no' / 'figure.png'), 'is in no directory there is'),
   ):
     done = call('--checkpoint', arguments[0], '--out', arguments[1])
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.startswith('error: ') and text in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert 'error: ' in last and text in last
   assert not [*tmp_path.iterdir()]
+
+
+@pytest.fixture(scope='module')
+def steps_run(make_run):
+  """A run with checkpoints of three steps: its directory and parameters."""
+  run, model, params = make_run('digits')
+  saved = {}
+  with StateCheckpoints(run / 'checkpoints', 3, None) as manager:
+    for step in (2, 5, 11):
+      saved[step] = jax.tree.map(lambda leaf, by=step: leaf * by / 11, params)
+      manager.save(step, {'params': saved[step]}, Standing(), None)
+  return run, model, saved
+
+
+def test_each_row_is_of_its_step(steps_run):
+  run, model, saved = steps_run
+  found = transformed.look_at_steps(str(run), [11, 2, 2], 3)
+  assert found.steps == [2, 11] and found.names == ['0', '1', '2']
+  inputs = found.images / np.float32(127.5) - 1
+  for i, step in enumerate(found.steps):
+    made, theta = spatial_transformer.transform(model, saved[step], inputs)
+    np.testing.assert_allclose(found.made[i] / 127.5 - 1, made, atol=0.01)
+    corners = transformed.outlines(np.asarray(theta), (32, 32))
+    np.testing.assert_allclose(found.outlines[i], corners, atol=0.01)
+  assert (found.made[0] != found.made[1]).any()
+
+
+def test_steps_are_drawn(steps_run, tmp_path):
+  path = tmp_path / 'figure.svg'
+  found = transformed.look_at_steps(str(steps_run[0]), [5, 11, 2], 3)
+  figures.plot_learned(found, path, found.dataset)
+  assert path.read_text().count('<image') == 4 * 3
+
+
+def test_steps_that_are_not_there(steps_run, run):
+  for where, text in (
+    (steps_run, 'has no step 3, 7; there are: 2, 5, 11. A run keeps'),
+    (run, 'has no step 3, 5, 7; there are: none. A run keeps'),
+  ):
+    with pytest.raises(errors.ConfigError, match=text):
+      transformed.look_at_steps(str(where[0]), [7, 5, 3])
+
+
+def test_damaged_step(steps_run, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(steps_run[0], run)
+  (run / 'checkpoints' / '5' / 'standing' / 'metadata').write_text('{}')
+  with pytest.raises(
+    errors.CheckpointError, match=r'5: the checkpoint can not'
+  ):
+    transformed.look_at_steps(str(run), [2, 5])
+  assert transformed.look_at_steps(str(run), [2], 1).steps == [2]
 
 
 def test_weights_of_no_run(run, tmp_path):
   alone = tmp_path / 'weights.npz'
   alone.write_bytes((run[0] / 'model.npz').read_bytes())
-  with pytest.raises(vit_jax.errors.ConfigError, match='is not of a run'):
+  with pytest.raises(errors.ConfigError, match='is not of a run'):
     transformed.look(str(alone))
 
 

@@ -1,13 +1,15 @@
 """A run's directory: what is written there, and whose it is."""
 
 import json
+import os
 import pathlib
 
 import pytest
 
 from configs import common
-from vit_jax import errors, workdir
-from vit_jax.workdir import Workdir, write_text
+from vit_jax import errors, run_settings
+from vit_jax.whole_files import write_text
+from vit_jax.workdir import Workdir
 
 CONFIG = {
   'base_lr': 0.03,
@@ -226,6 +228,18 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path):
   assert path.read_text() == 'old'
 
 
+def test_file_does_not_replace_what_is_none(tmp_path):
+  pipe, folder = tmp_path / 'pipe', tmp_path / 'folder'
+  os.mkfifo(pipe)
+  folder.mkdir()
+  for path, text in ((pipe, 'a pipe or a socket'), (folder, 'a directory')):
+    with pytest.raises(OSError, match=text) as raised:
+      write_text(path, 'new')
+    assert raised.value.filename == str(path)
+  assert pipe.is_fifo() and folder.is_dir()
+  assert {*tmp_path.iterdir()} == {pipe, folder}
+
+
 def test_file_that_can_not_be_written_is_an_error_that_names_it(run):
   run.labels.mkdir()
   with pytest.raises(errors.ConfigError) as caught:
@@ -237,10 +251,10 @@ def test_file_that_can_not_be_written_is_an_error_that_names_it(run):
 def test_what_processes_that_train_as_one_must_agree_on():
   first = CONFIG | {'num_threads': 1, 'tfds_data_dir': '/a', 'seed': 0}
   same = first | {'num_threads': 9, 'tfds_data_dir': '/b'}
-  assert workdir.conflicts([first]) == []
-  assert workdir.conflicts([first, same, same]) == []
+  assert run_settings.conflicts([first]) == []
+  assert run_settings.conflicts([first, same, same]) == []
   other = same | {'seed': 3, 'checkpoint_every': 7}
-  assert workdir.conflicts([first, same, other]) == [
+  assert run_settings.conflicts([first, same, other]) == [
     'checkpoint_every: None in process 0, 7 in process 2',
     'seed: 0 in process 0, 3 in process 2',
   ]

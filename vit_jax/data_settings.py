@@ -25,7 +25,7 @@ def data_settings(
   opened: trained.Trained,
   dataset: str,
   label: str,
-  places: Mapping[str, str | None],
+  given: Mapping[str, str | bool | None],
   default_splits: tuple[str, str],
 ) -> ConfigDict:
   """Returns settings to read a data set with, the run's if it is its own.
@@ -34,8 +34,8 @@ def data_settings(
     opened: the model, perhaps of a run.
     dataset: a name or a path; '' for the data set of the run.
     label: as `config.label`; '' for that of the run, or the data set's own.
-    places: 'tfds_data_dir' and 'tfds_manual_dir', None for those of the run, or
-      tfds's own.
+    given: fields such as 'tfds_data_dir' and 'follow_links'; what is None or
+      False is as in the run, or as by default.
     default_splits: `pp.train` and `pp.test` where the run has none.
 
   Raises:
@@ -59,8 +59,26 @@ def data_settings(
   config.pp.test_resize = _test_resize(opened)
   config.label = label or config.label
   with config.ignore_type():
-    config.update({name: place for name, place in places.items() if place})
+    config.update({name: value for name, value in given.items() if value})
   return config
+
+
+def side(opened: trained.Trained) -> int:
+  """Returns of how many pixels the images of a data set become squares.
+
+  Args:
+    opened: the model.
+
+  Raises:
+    ConfigError: it is made for other rectangles.
+  """
+  height, width = opened.image_size
+  if height != width:
+    raise errors.ConfigError(
+      f'{opened.found.path}: made for images of {height} x {width} pixels, and '
+      'those of a data set become squares. Give the side: --image_size N'
+    )
+  return height
 
 
 def images_text(opened: trained.Trained) -> str:

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from vit_jax import errors, native_errors, workdir
+from vit_jax import errors, native_errors, run_settings
 
 # What launchers tell a process: how many there are, which it is, and which on
 # its machine. Open MPI first, as its processes may run in a step of SLURM's.
@@ -158,7 +158,7 @@ def check_agreement(settings: Mapping[str, Any]) -> None:
 
   if jax.process_count() == 1:
     return
-  lines = workdir.conflicts([json.loads(x) for x in _gather(settings)])
+  lines = run_settings.conflicts([json.loads(x) for x in _gather(settings)])
   if lines:
     raise errors.ConfigError(
       'The processes were not started with the same settings and data:\n'

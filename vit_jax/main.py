@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vit_jax import (
+  command_line,
   distributed,
   environment,
   errors,
@@ -114,10 +115,13 @@ def _main(_) -> None:
   workdir = _WORKDIR.value or default_workdir(_config_argument(sys.argv))
   commands = {'train': _train, 'evaluate': _evaluate, 'plan': _plan}
   try:
-    commands['plan' if _PLAN.value else _MODE.value](workdir)
+    with command_line.guarded_output():
+      commands['plan' if _PLAN.value else _MODE.value](workdir)
   except errors.UserError as error:
     _fail_if_alone(error)
     _fail(str(error))
+  except command_line.OutputError as error:
+    _fail(error.text, error.status)
   except preemption.StoppedError as stopped:
     import jax
 
@@ -278,14 +282,15 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _fail(text: str, status: int = 2) -> NoReturn:
-  """Prints the message and ends the process, whose last words it is.
+  """Prints the message, if any, and ends the process, whose last words it is.
 
   All context managers have been left: the error has come up through them.
   """
   with contextlib.suppress(OSError):  # Full disks and closed pipes.
     sys.stdout.flush()
     logging.flush()
-    print(f'error: {text}', file=sys.stderr, flush=True)
+    if text:
+      print(f'error: {text}', file=sys.stderr, flush=True)
   # Unlike `sys.exit`, without the shutdown in which the threads of Orbax and
   # TensorStore would print their tracebacks below the message.
   os._exit(status)

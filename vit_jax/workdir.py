@@ -5,47 +5,10 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vit_jax import errors
-
-# Fields that change how a run is watched or where it finds things, not what
-# comes out: they may differ when a run is continued.
-_FREE_FIELDS = frozenset(
-  {
-    # Only rounding depends on it, and 'auto' goes by the device as it is.
-    'attention',
-    'checkpoint_every',
-    'keep_checkpoints',
-    'max_skipped',  # Whoever has found the cause of the skipped goes on.
-    'mesh.data',  # Of these three only the order of sums depends.
-    'mesh.fsdp',
-    'mesh.tensor',
-    'num_threads',
-    'num_workers',
-    'offline',
-    'pretrained_dir',
-    'profile',
-    'progress_every',
-    'remat',  # The same is computed, on a device with less memory.
-    'tfds_data_dir',
-    'tfds_manual_dir',
-  }
-)
-# Fields that the config.json of a run lacks which is older than they are, and
-# the values that say what such a run does. What a state holds depends on them.
-_ADDED_FIELDS = {
-  'on_nonfinite': 'stop',
-  'pp.test_resize': 0,
-  'scan_layers': False,
-}
-# What may differ between processes that train as one: by the machine.
-_LOCAL_FIELDS = frozenset(
-  {'num_threads', 'num_workers', 'offline', 'tfds_data_dir', 'tfds_manual_dir'}
-)
-# Of the data, which are no settings but decide on the batches as well.
-_FINGERPRINT = 'data_fingerprint'
+from vit_jax import errors, run_settings, whole_files
 
 
 class Workdir:
@@ -85,16 +48,18 @@ class Workdir:
         is of other examples: `data_fingerprint`, if both settings have it, is
         {'train': `Source.fingerprint`}.
     """
-    settings = _plain(config)
+    settings = json.loads(json.dumps(config))  # Tuples become lists.
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       found = self._results()
       if found:
-        _check_same(
+        run_settings.check_same(
           f'{self.path} holds a run', self._read_config(found), settings
         )
       if is_writer:
-        write_text(self.config, json.dumps(settings, indent=2) + '\n')
+        whole_files.write_text(
+          self.config, json.dumps(settings, indent=2) + '\n'
+        )
         _try_writing(self.checkpoints)
     except OSError as error:
       raise errors.ConfigError(
@@ -120,13 +85,13 @@ class Workdir:
     """
     if saved is not None:
       where = f'{self.checkpoints / str(step)} is of a run'
-      _check_same(where, saved, config)
+      run_settings.check_same(where, saved, config)
 
   def save_labels(self, class_names: Iterable[str]) -> None:
     """Writes the class names in the order of the logits."""
     names = json.dumps(list(class_names), indent=2, ensure_ascii=False)
     with self.writing(self.labels):
-      write_text(self.labels, names + '\n')
+      whole_files.write_text(self.labels, names + '\n')
 
   @contextlib.contextmanager
   def writing(self, path: pathlib.Path) -> Iterator[None]:
@@ -167,70 +132,6 @@ class Workdir:
     return found
 
 
-def may_differ(field: str) -> bool:
-  """Tells whether a run may be continued with another value of a field."""
-  return field in _FREE_FIELDS
-
-
-def conflicts(each: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns what differs between processes that should train as one.
-
-  Args:
-    each: the settings of each process, as `Workdir.claim` takes them.
-
-  Returns:
-    A line for each field, without those that may differ between machines.
-  """
-  flat = [_flatten(_plain(settings)) for settings in each]
-  lines = []
-  for key in sorted({key for settings in flat for key in settings}):
-    values = [settings.get(key) for settings in flat]
-    other = next((i for i, x in enumerate(values) if x != values[0]), None)
-    if other is not None and key not in _LOCAL_FIELDS:
-      lines.append(
-        f'{key}: {values[0]!r} in process 0, {values[other]!r} in process '
-        f'{other}'
-      )
-  return lines
-
-
-def _check_same(
-  where: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> None:
-  """Raises ConfigError, beginning with `where`, for a run that is another."""
-  old, new = (
-    _ADDED_FIELDS | _flatten(_plain(tree)) for tree in (found, wanted)
-  )
-  differing = sorted(
-    key
-    for key in {*old, *new}
-    if old.get(key) != new.get(key)
-    and key not in _FREE_FIELDS
-    and not key.startswith(f'{_FINGERPRINT}.')
-  )
-  if differing:
-    lines = [
-      f'  config.{key}: {old.get(key)!r} there, {new.get(key)!r} now'
-      for key in differing
-    ]
-    raise errors.ConfigError(
-      f'{where} with another config:\n'
-      + '\n'.join(lines)
-      + '\nContinue it with the same settings, or name another directory: '
-      '--workdir=DIR.'
-    )
-  key = f'{_FINGERPRINT}.train'
-  before, now = old.get(key), new.get(key)
-  # Runs of earlier versions have none, and nobody can tell.
-  if before and now and before != now:
-    raise errors.ConfigError(
-      f'{where} on other images: config.dataset={new.get("dataset")!r} has '
-      f'{_change(before, now)}, so the order of its batches would be another. '
-      'Put the data back as they were, or name another directory: '
-      '--workdir=DIR.'
-    )
-
-
 def of_weights(path: str | os.PathLike) -> Workdir:
   """Returns the run that a file or directory belongs to, if it is one.
 
@@ -259,41 +160,8 @@ def read_labels(path: str | os.PathLike) -> list[str] | None:
   return found if valid else None
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is there whole or not at all."""
-  partial = path.with_name(path.name + '.partial')
-  try:
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
-  finally:  # A full disk must not be left fuller.
-    with contextlib.suppress(OSError):
-      partial.unlink(missing_ok=True)
-
-
 def _try_writing(directory: pathlib.Path) -> None:
   """Raises OSError where the first save, much later, would."""
   if directory.exists():
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
       file.write(b'x')
-
-
-def _change(before: str, now: str) -> str:
-  """Returns what two fingerprints, 'COUNT-DIGITS', tell of the examples."""
-  then, count = (str(each).partition('-')[0] for each in (before, now))
-  if then == count:
-    return f'{count} training examples as then, but other names or labels'
-  return f'{count} training examples now and had {then} then'
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-  return json.loads(json.dumps(config))  # Tuples become lists.
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= _flatten(value, f'{prefix}{key}.')
-    else:
-      flat[f'{prefix}{key}'] = value
-  return flat

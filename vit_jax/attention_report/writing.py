@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax import errors, figures, progress
+from vit_jax import errors, figures, progress, whole_files
 from vit_jax.attention.products import check_ratio
 from vit_jax.attention.rollouts import HEAD_FUSIONS
 from vit_jax.attention_report import drawing, explorer, looking
@@ -197,10 +197,11 @@ def _new_page(run: Run, checkpoint: str) -> explorer.Page:
 def _make_room(html: str | os.PathLike) -> None:
   """Makes the directory of a page, before the work that the page is to hold."""
   path = pathlib.Path(html)
-  if path.is_dir():
+  if problem := whole_files.no_file(path):
+    name = 'attention.html'
     raise errors.ConfigError(
-      f'{path} is a directory. Give the name of a file: --html '
-      f'{path / "attention.html"}'
+      f'{path} {problem}. Give the name of a file: --html '
+      f'{path / name if path.is_dir() else name}'
     )
   path.parent.mkdir(parents=True, exist_ok=True)
   # Whether it can be written, too, is better known now.
@@ -283,6 +284,4 @@ def _write_summary(
     'images': entries,
     'failed': failed,
   }
-  partial = path.with_name(f'{path.name}.partial')
-  partial.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
-  os.replace(partial, path)
+  whole_files.write_text(path, json.dumps(summary, indent=2) + '\n')

@@ -66,6 +66,7 @@ def evaluate(
   label: str = '',
   tfds_data_dir: str | None = None,
   tfds_manual_dir: str | None = None,
+  follow_links: bool = False,
   num_heads: int | None = None,
   tell: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
@@ -87,6 +88,7 @@ def evaluate(
     tfds_data_dir: where it is; None for tfds's own directory.
     tfds_manual_dir: where its archive is, if the user fetched that; None for
       tfds's own directory.
+    follow_links: as `config.follow_links`; False for that of the run.
     num_heads: of a file that doesn't say it.
     tell: is told every ten seconds how far it is.
 
@@ -97,13 +99,22 @@ def evaluate(
     NonFiniteError: the model's results are no numbers.
   """
   opened = trained.load(checkpoint, image_size, num_heads)
-  _check_can_be_evaluated(opened)
-  places = {'tfds_data_dir': tfds_data_dir, 'tfds_manual_dir': tfds_manual_dir}
+  size = data_settings.side(opened)
+  if opened.model.num_classes is None:
+    raise errors.ConfigError(
+      f'{opened.found.path}: these weights have no head, so there is nothing '
+      'to evaluate. Fine-tune them first, or give others.'
+    )
+  given = {
+    'tfds_data_dir': tfds_data_dir,
+    'tfds_manual_dir': tfds_manual_dir,
+    'follow_links': follow_links,
+  }
   config = data_settings.data_settings(
-    opened, dataset, label, places, ('train', default_split)
+    opened, dataset, label, given, ('train', default_split)
   )
   config.batch_eval = data_settings.batch_size(batch, opened)
-  size = config.pp.crop = opened.image_size[0]
+  config.pp.crop = size
   source = sources.load_source(config, split or config.pp.test)
   remarks = check_classes(opened, source)
   metrics = _metrics(opened, config, source, tell)
@@ -123,20 +134,6 @@ def evaluate(
     tuple(remarks),
     is_whole=source.max_labels is None and config.on_bad_image == 'fail',
   )
-
-
-def _check_can_be_evaluated(opened: trained.Trained) -> None:
-  path, (height, width) = opened.found.path, opened.image_size
-  if height != width:
-    raise errors.ConfigError(
-      f'{path}: made for images of {height} x {width} pixels, and evaluations '
-      'are of squares. Give the side: --image_size N'
-    )
-  if opened.model.num_classes is None:
-    raise errors.ConfigError(
-      f'{path}: these weights have no head, so there is nothing to evaluate. '
-      'Fine-tune them first, or give others.'
-    )
 
 
 def _metrics(

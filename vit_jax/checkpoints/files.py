@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax import errors
+from vit_jax import errors, whole_files
 from vit_jax.checkpoints import names as file_names
 from vit_jax.checkpoints.arrays import StoredFile, is_float
 from vit_jax.checkpoints.names import heads
@@ -118,6 +118,7 @@ def write_file(
   renamed = file_names.from_ours(values, names)
   partial = f'{path}.partial'
   try:
+    whole_files.check_file(pathlib.Path(path))
     with open(partial, 'wb') as file:
       if suffix == '.npz':
         write_npz(renamed, file)

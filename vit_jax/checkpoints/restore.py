@@ -19,6 +19,22 @@ from vit_jax.checkpoints.standing import Standing
 _MAX_NAMED = 5  # Arrays that differ; as a rule all do.
 
 
+def abstract_state(state: Any, shardings: Any) -> Any:
+  """Returns shapes, dtypes and shardings of a state, to restore into.
+
+  Args:
+    state: tree of arrays or shapes.
+    shardings: tree of the same structure.
+  """
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    state,
+    shardings,
+  )
+
+
 def read_state(checkpoint: pathlib.Path, target: Any) -> tuple[Any, Standing]:
   """Reads a checkpoint and compares it with its fingerprints.
 

@@ -1,40 +1,23 @@
 """Training states on disk by Orbax; the newest and the best are kept."""
 
 import contextlib
-import dataclasses
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
 from vit_jax import errors
 from vit_jax.checkpoints import fallback, leftovers, packing, record, room
 from vit_jax.checkpoints.fingerprint import fingerprints
 from vit_jax.checkpoints.reasons import reason_of
-from vit_jax.checkpoints.restore import read_state
+from vit_jax.checkpoints.restore import abstract_state, read_state
+from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.standing import Standing
 
 __all__ = ['Standing', 'StateCheckpoints', 'abstract_state']
-
-
-@dataclasses.dataclass
-class _KeepBest:
-  """Tells Orbax to keep the checkpoint that `Standing` calls the best.
-
-  Orbax's own policy for that forgets the metrics when a run is continued.
-  """
-
-  step: int | None = None
-
-  def should_preserve(
-    self, checkpoints: Sequence[Any], *, context: Any
-  ) -> Sequence[bool]:
-    del context
-    return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
 class StateCheckpoints:
@@ -63,11 +46,7 @@ class StateCheckpoints:
   ):
     self._settings = settings
     self._is_held = is_held
-    self._best = _KeepBest()
-    keepers: list[Any] = [policies.LatestN(keep)]
-    if best_metric:
-      keepers.append(self._best)
-    self._num_kept = keep + bool(best_metric)
+    self._retention = Retention(keep, with_best=bool(best_metric))
     self._directory = directory
     leftovers.drop()
     _remove_unfinished(directory)
@@ -76,7 +55,7 @@ class StateCheckpoints:
       self._manager = ocp.CheckpointManager(
         directory.absolute(),
         options=ocp.CheckpointManagerOptions(
-          preservation_policy=policies.AnyPreservationPolicy(keepers),
+          preservation_policy=self._retention.policy(),
           enable_async_checkpointing=True,
         ),
         item_names=('state', record.ITEM),
@@ -114,7 +93,7 @@ class StateCheckpoints:
       CheckpointError: the save before this one failed, or this one can't start,
         or the directory is another run's by now.
     """
-    self._best.step = standing.best_step
+    self._retention.best_step = standing.best_step
     tree, contents = packing.pack(state)
     content = record.Record(
       step, standing, fingerprints(state), self._settings, contents
@@ -160,7 +139,7 @@ class StateCheckpoints:
       with self._writing():
         fallback.move_aside(self._directory, damages, found[0])
         self._manager.reload()  # It has a list of the steps.
-    self._best.step = found[2].best_step
+    self._retention.best_step = found[2].best_step
     return found
 
   def restore(self, step: int, target: Any) -> tuple[Any, Standing]:
@@ -209,7 +188,7 @@ class StateCheckpoints:
       CheckpointError: not even for one checkpoint.
     """
     # One more than are kept, as the oldest goes when the newest is whole.
-    num_more = self._num_kept + 1 - len(self._manager.all_steps())
+    num_more = self._retention.num_kept + 1 - len(self._manager.all_steps())
     room.check_room(self._directory, target, num_more)
 
   def wait(self):
@@ -267,19 +246,3 @@ def _remove_unfinished(directory: pathlib.Path) -> None:
   if jax.process_index() == 0:
     for path in directory.glob('*.orbax-checkpoint-tmp*'):
       shutil.rmtree(path, ignore_errors=True)
-
-
-def abstract_state(state: Any, shardings: Any) -> Any:
-  """Returns shapes, dtypes and shardings of a state, to restore into.
-
-  Args:
-    state: tree of arrays or shapes.
-    shardings: tree of the same structure.
-  """
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    state,
-    shardings,
-  )

@@ -32,7 +32,7 @@ from vit_jax.figures.pictures import (
 )
 from vit_jax.figures.sweep import plot_sweep
 from vit_jax.figures.sweep_axes import SweepAxis, SweepPoint
-from vit_jax.figures.transformed import plot_transformed
+from vit_jax.figures.transformed import plot_learned, plot_transformed
 
 __all__ = [
   'FORMATS',
@@ -51,6 +51,7 @@ __all__ = [
   'plot_curves',
   'plot_heads',
   'plot_layers',
+  'plot_learned',
   'plot_overlay',
   'plot_run_curves',
   'plot_six_steps',

@@ -1,15 +1,12 @@
 """Draws what a model looks at: overlays, layers, heads, sheets, six steps."""
 
-import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vit_jax.figures import canvas, layout
+from vit_jax.figures import canvas, layout, panels
 from vit_jax.figures.pictures import Style, overlay, six_steps
 
 _SIDE = 3.2  # Inches of a panel.
@@ -21,7 +18,6 @@ _SHEET_COLUMNS = 4
 _ROW_COLUMNS = 13  # As many as 12 layers need.
 # Else a power of ten would stand where there is no room.
 _NUMBERS = FuncFormatter(lambda value, _: f'{value:.4g}')
-_SIZE = 9  # Points of a panel's name.
 
 
 def plot_overlay(
@@ -42,9 +38,9 @@ def plot_overlay(
   """
   style = style or Style()
   figure, axes = layout.page(image.shape, (1, 2), _SIDE, style, title)
-  _show(axes[0, 0], image)
-  _show(axes[0, 1], overlay(image, values, style))
-  _finish(figure, path, style)
+  panels.show(axes[0, 0], image)
+  panels.show(axes[0, 1], overlay(image, values, style))
+  panels.save(figure, path, style)
 
 
 def plot_layers(
@@ -73,13 +69,13 @@ def plot_layers(
   figure, axes = layout.page(
     image.shape, grid, side, style, title, _NAME, right=right
   )
-  panels = iter(axes.flat)
-  _show(next(panels), image, 'image')
+  places = iter(axes.flat)
+  panels.show(next(places), image, 'image')
   for layer, values in zip(layers, maps, strict=True):
-    _show(next(panels), overlay(image, values, style), f'layer {layer}')
-  for ax in panels:
+    panels.show(next(places), overlay(image, values, style), f'layer {layer}')
+  for ax in places:
     ax.set_axis_off()
-  _finish(figure, path, style)
+  panels.save(figure, path, style)
 
 
 def plot_heads(
@@ -106,15 +102,15 @@ def plot_heads(
   # One picture, as matplotlib takes seconds to draw a hundred panels.
   gap = max(1, max(image.shape[:2]) // 24)
   rows = [
-    _joined([overlay(image, each, style) for each in row], gap, axis=1)
+    panels.joined([overlay(image, each, style) for each in row], gap, axis=1)
     for row in maps
   ]
-  whole = _joined(rows, gap, axis=0)
+  whole = panels.joined(rows, gap, axis=0)
   side = _SMALL_SIDE * max(whole.shape[:2]) / max(image.shape[:2])
   figure, ((ax,),) = layout.page(
     whole.shape, (1, 1), side, style, title, _NAME, left=_NAME
   )
-  _show(ax, whole)
+  panels.show(ax, whole)
   height, width = image.shape[:2]
   box = ax.get_position()
   ax.xaxis.tick_top()
@@ -128,8 +124,10 @@ def plot_heads(
     rotation='vertical',
     va='center',
   )
-  ax.tick_params(length=0, pad=2, labelsize=_SIZE, labelcolor=canvas.INK)
-  _finish(figure, path, style)
+  ax.tick_params(
+    length=0, pad=2, labelsize=panels.NAME_SIZE, labelcolor=canvas.INK
+  )
+  panels.save(figure, path, style)
 
 
 def plot_contact_sheet(
@@ -155,7 +153,7 @@ def plot_contact_sheet(
   rows = -(-len(images) // columns)
   gap = max(1, images[0].shape[1] // 32)
   pairs = [
-    _joined([image, overlay(image, values, style)], gap, axis=1)
+    panels.joined([image, overlay(image, values, style)], gap, axis=1)
     for image, values in zip(images, maps, strict=True)
   ]
   side = 2 * _SMALL_SIDE
@@ -165,10 +163,10 @@ def plot_contact_sheet(
   )
   width = axes[0, 0].get_position().width * figure.get_figwidth()
   for ax, pair, name in zip(axes.flat, pairs, titles, strict=False):
-    _show(ax, pair, name, width=width)
+    panels.show(ax, pair, name, width=width)
   for ax in axes.flat[len(pairs) :]:
     ax.set_axis_off()
-  _finish(figure, path, style)
+  panels.save(figure, path, style)
 
 
 def plot_six_steps(
@@ -208,11 +206,11 @@ def plot_six_steps(
   )
   first.yaxis.set_major_formatter(_NUMBERS)
   first.set_xlabel('patch', color=canvas.INK, fontsize=8)
-  first.set_title(names[0], fontsize=_SIZE, color=canvas.INK, pad=3)
+  first.set_title(names[0], fontsize=panels.NAME_SIZE, color=canvas.INK, pad=3)
   first.spines[['top', 'right']].set_visible(False)
   first.tick_params(colors=canvas.INK, labelsize=7)
   for ax, values, name in zip(axes.flat[1:], maps, names[1:], strict=True):
-    shown = _show(ax, values, name, style.colormap)
+    shown = panels.show(ax, values, name, style.colormap)
     if values.ndim == 2:
       # Of equal values, matplotlib would make a scale of its own.
       low, high = float(values.min()), float(values.max())
@@ -221,13 +219,13 @@ def plot_six_steps(
       bar = figure.colorbar(shown, cax=layout.beside(figure, ax, 0.06, 0.1))
       bar.ax.yaxis.set_major_formatter(_NUMBERS)
       bar.ax.tick_params(labelsize=7, colors=canvas.INK)
-  _finish(figure, path, style)
+  panels.save(figure, path, style)
 
 
 def _room(name: str, image: np.ndarray, side: float) -> float:
   """Returns what a panel's name needs beyond the panel, in inches."""
   width = side * image.shape[1] / max(image.shape[:2])
-  return max(0.0, canvas.width_of(name, _SIZE) - width)
+  return max(0.0, canvas.width_of(name, panels.NAME_SIZE) - width)
 
 
 def _numbered(kind: str, numbers: Sequence[int], space: float) -> list[str]:
@@ -239,63 +237,9 @@ def _numbered(kind: str, numbers: Sequence[int], space: float) -> list[str]:
     space: in inches.
   """
   names = [f'{kind} {number}' for number in numbers]
-  widest = max((canvas.width_of(name, _SIZE) for name in names), default=0.0)
+  widest = max(
+    (canvas.width_of(name, panels.NAME_SIZE) for name in names), default=0.0
+  )
   if widest * len(names) > space:
     return [str(number) for number in numbers]
   return names
-
-
-def _joined(parts: Sequence[np.ndarray], gap: int, axis: int) -> np.ndarray:
-  """Returns images in a row (axis 1) or column (0), white between them."""
-  shape = list(parts[0].shape)
-  shape[axis] = gap
-  white = np.full(shape, 255, np.uint8)
-  spaced = [piece for part in parts for piece in (white, part)]
-  return np.concatenate(spaced[1:], axis=axis)
-
-
-def _show(
-  ax: Axes,
-  values: np.ndarray,
-  title: str = '',
-  colormap: str = '',
-  width: float = math.inf,
-):
-  """Shows an image, or with a colormap a map, and no ticks.
-
-  Args:
-    ax: of the shape of what is shown.
-    values: [height, width] or [height, width, 3].
-    title: drawn above; lines that don't fit lose their middle.
-    colormap: of a map.
-    width: what a line of the title may take, in inches.
-  """
-  ax.set_xticks([])
-  ax.set_yticks([])
-  ax.spines[:].set_visible(False)
-  if title:
-    lines = [
-      canvas.shortened(each, _SIZE, width) for each in title.splitlines()
-    ]
-    # Or a dollar in a file's name would begin a formula.
-    ax.set_title(
-      '\n'.join(lines),
-      fontsize=_SIZE,
-      color=canvas.INK,
-      pad=3,
-      parse_math=False,
-    )
-  return ax.imshow(values, cmap=colormap or None, aspect='auto')
-
-
-def _finish(figure: Figure, path: str | os.PathLike, style: Style) -> None:
-  is_png = os.fspath(path).lower().endswith('.png')
-  for ax in figure.axes:
-    box = ax.get_position()
-    for image in ax.images:
-      down = box.height * figure.get_figheight() * style.dpi
-      times = down / image.get_size()[0]
-      # Whole pixels need no blending, nor do files without pixels of their own.
-      if not is_png or abs(times - round(times)) < 1e-6:
-        image.set_interpolation('nearest' if is_png else 'none')
-  canvas.save(figure, path, style.dpi)

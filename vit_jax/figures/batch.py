@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vit_jax.figures import canvas, layout
+from vit_jax.figures import canvas, layout, panels
 from vit_jax.figures.pictures import Style
 
 _SIDE = 1.5  # Inches of a panel.
@@ -52,14 +52,5 @@ def plot_batch(
       aspect='auto',
       interpolation='nearest' if is_enlarged else 'antialiased',
     )
-    shortened = [
-      canvas.shortened(line, _SIZE, width) for line in caption.splitlines()
-    ]
-    ax.set_title(
-      '\n'.join(shortened),
-      fontsize=_SIZE,
-      color=canvas.INK,
-      pad=2,
-      parse_math=False,
-    )
+    panels.name(ax, caption, width, _SIZE)
   canvas.save(figure, path, style.dpi)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
-from vit_jax.figures import canvas
+from vit_jax.figures import canvas, plots
 
 _WIDTH, _HEIGHT = 5.2, 5.6  # Inches.
 
@@ -34,12 +34,7 @@ def plot_calibration(
   _draw_accuracy(upper, edges, confidence, accuracy)
   _draw_counts(lower, edges, counts)
   for ax in (upper, lower):
-    ax.set_facecolor('white')
-    ax.set_axisbelow(True)
-    ax.grid(axis='y', color='#e6e6e6', linewidth=0.8)
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.spines[['left', 'bottom']].set_color('#999999')
-    ax.tick_params(colors=canvas.INK, labelsize=9)
+    plots.style(ax, grid='y')
   # Within, it would hide bars.
   figure.legend(
     frameon=False,

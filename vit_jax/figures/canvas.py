@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 
-from vit_jax import errors
+from vit_jax import errors, whole_files
 
 INK = '#333333'
 # What a figure may be written as. The time of writing is left out, so that the
@@ -131,11 +131,13 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
 
   Raises:
     ConfigError: another format.
+    OSError: the file can't be written.
   """
   path = pathlib.Path(path)
   kind = path.suffix.removeprefix('.').lower()
   if kind not in _METADATA:
     raise errors.ConfigError(errors.unknown_name('format', kind, FORMATS))
+  whole_files.check_file(path)
   partial = path.with_name(f'{path.name}.partial')
   try:
     # Without a canvas of its own, pyplot's is taken.

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from vit_jax.figures import canvas
+from vit_jax.figures import canvas, plots
 from vit_jax.figures.comparison import look_of
 
 _WIDTH = 5.4  # Inches.
@@ -121,7 +121,6 @@ def _rows(
   """Returns a figure with a row for each class, the first one above."""
   figure = canvas.new(_WIDTH, 1.3 + _ROW * max(len(names), 3), 'constrained')
   ax = figure.subplots()
-  ax.set_facecolor('white')
   ax.set_ylim(len(names) - 0.5, -0.5)
   labels = [
     f'{canvas.shortened(name, _SIZE, _NAME_WIDTH)}  ({total:,})'
@@ -130,13 +129,10 @@ def _rows(
   ax.set_yticks(range(len(names)), labels, fontsize=_SIZE)
   for label in ax.get_yticklabels():
     label.set_parse_math(False)
-  ax.grid(axis='x', color='#e6e6e6', linewidth=0.8)
-  ax.set_axisbelow(True)
+  plots.style(ax, _SIZE, grid='x')
   ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
-  ax.tick_params(colors=canvas.INK, labelsize=_SIZE)
   ax.tick_params(axis='y', length=0)
-  ax.spines[['top', 'right', 'left']].set_visible(False)
-  ax.spines['bottom'].set_color('#999999')
+  ax.spines['left'].set_visible(False)
   if title:
     figure.suptitle(
       canvas.wrapped(title, 10, _WIDTH - 0.3),

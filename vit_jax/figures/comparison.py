@@ -10,11 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import (
   FuncFormatter,
   MaxNLocator,
-  NullFormatter,
   PercentFormatter,
 )
 
-from vit_jax.figures import canvas
+from vit_jax.figures import canvas, plots
 from vit_jax.figures.curves import smooth
 
 Series = tuple[np.ndarray, np.ndarray]
@@ -26,7 +25,6 @@ _COLORS = (
 _MARKERS = 'osD^vP'
 _LINES = ('-', '--', ':', '-.')
 _WIDTH = 5.8  # Inches.
-_LOG_RATIO = 30
 
 
 def look_of(index: int) -> dict[str, Any]:
@@ -124,12 +122,7 @@ def _draw(
 
 def _finish_panel(ax: Axes, name: str, label: str) -> None:
   ax.set_ylabel(label, color=canvas.INK, fontsize=9)
-  ax.set_facecolor('white')
-  ax.grid(True, color='#e6e6e6', linewidth=0.8)
-  ax.set_axisbelow(True)
-  ax.spines[['top', 'right']].set_visible(False)
-  ax.spines[['left', 'bottom']].set_color('#999999')
-  ax.tick_params(colors=canvas.INK, labelsize=8)
+  plots.style(ax, 8)
   plain = FuncFormatter(lambda y, _: f'{y:,g}')
   if name.endswith('accuracy'):
     ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -137,11 +130,6 @@ def _finish_panel(ax: Axes, name: str, label: str) -> None:
   ax.yaxis.set_major_formatter(plain)
   if name.endswith('loss'):
     values = np.concatenate([[], *(line.get_ydata() for line in ax.lines)])
-    values = values[np.isfinite(values)]
-    positive = len(values) and values.min() > 0
-    if positive and values.max() / values.min() > _LOG_RATIO:
-      ax.set_yscale('log')
-      ax.yaxis.set_major_formatter(plain)
-      ax.yaxis.set_minor_formatter(NullFormatter())
+    plots.spread_losses(ax, values, plain)
   else:
     ax.set_ylim(bottom=0)

@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import (
   FuncFormatter,
   MaxNLocator,
-  NullFormatter,
   PercentFormatter,
 )
 
-from vit_jax.figures import canvas
+from vit_jax.figures import canvas, plots
 
 Series = tuple[np.ndarray, np.ndarray]
 Looks = dict[str, dict[str, Any]]
@@ -27,8 +26,6 @@ _COLORS = ('#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 _MARKERS = 'sD^vP'
 # Shorter training curves are drawn as they are.
 _MIN_STEPS_TO_SMOOTH = 30
-# From this ratio of largest to smallest loss on, equal ratios get equal space.
-_LOG_RATIO = 30
 
 
 def plot_curves(
@@ -70,7 +67,7 @@ def plot_curves(
   )
   axes = list(grid[:, 0])
   for ax in axes:
-    _style(ax)
+    plots.style(ax)
   for ax, (draw, kind, _) in zip(axes, panels, strict=False):
     draw(ax, {k: v for k, v in metrics.items() if _kind(k) == kind}, looks)
   if not panels:
@@ -137,12 +134,7 @@ def _draw_loss(ax: Axes, curves: Mapping[str, Series], looks: Looks) -> None:
   _draw_sets(ax, curves, looks)
   ax.set_ylabel('loss', color=canvas.INK)
   values = np.concatenate([values for _, values in curves.values()])
-  values = values[np.isfinite(values)]
-  positive = len(values) and values.min() > 0
-  if positive and values.max() / values.min() > _LOG_RATIO:
-    ax.set_yscale('log')
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+  plots.spread_losses(ax, values, FuncFormatter(lambda y, _: f'{y:g}'))
   _legend(ax)
 
 
@@ -220,15 +212,6 @@ def _set(name: str) -> str:
 
 def _kind(name: str) -> str:
   return name.rpartition('/')[2]
-
-
-def _style(ax: Axes) -> None:
-  ax.set_facecolor('white')
-  ax.grid(True, color='#e6e6e6', linewidth=0.8)
-  ax.set_axisbelow(True)
-  ax.spines[['top', 'right']].set_visible(False)
-  ax.spines[['left', 'bottom']].set_color('#999999')
-  ax.tick_params(colors=canvas.INK, labelsize=9)
 
 
 def _legend(ax: Axes) -> None:

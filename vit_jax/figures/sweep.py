@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vit_jax.figures import canvas, sweep_axes, sweep_maps
+from vit_jax.figures import canvas, plots, sweep_axes, sweep_maps
 from vit_jax.figures.sweep_axes import (
   COLORS,
   PRUNED,
@@ -90,7 +90,7 @@ def _lines(
   """Draws the metric over a parameter, a line for each value of another."""
   figure = canvas.new(7, 4.4, 'constrained')
   ax = figure.subplots()
-  sweep_axes.style(ax)
+  plots.style(ax)
   scale = Scale(axes[over], points, over)
   scale.prepare(ax)
   groups: list[Value | None] = (

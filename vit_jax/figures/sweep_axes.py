@@ -200,12 +200,3 @@ def value_text(value: Any) -> str:
 
 def is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def style(ax: Axes) -> None:
-  ax.set_facecolor('white')
-  ax.grid(True, color='#e6e6e6', linewidth=0.8)
-  ax.set_axisbelow(True)
-  ax.spines[['top', 'right']].set_visible(False)
-  ax.spines[['left', 'bottom']].set_color('#999999')
-  ax.tick_params(colors=canvas.INK, labelsize=9)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vit_jax.figures import canvas, sweep_axes
+from vit_jax.figures import canvas, plots, sweep_axes
 from vit_jax.figures.sweep_axes import (
   COLORS,
   FAILED,
@@ -25,7 +25,7 @@ def scatter(
   """Draws trials at their two values, coloured by the metric."""
   figure = canvas.new(7, 5, 'constrained')
   ax = figure.subplots()
-  sweep_axes.style(ax)
+  plots.style(ax)
   scales = [Scale(axis, points, i) for i, axis in enumerate(axes)]
   scales[0].prepare(ax)
   scales[1].prepare(ax, 'y')
@@ -117,7 +117,7 @@ def panels(
   panels = list(grid.flat)
   best = sweep_axes.best(points, metric)
   for i, (ax, axis) in enumerate(zip(panels, axes, strict=False)):
-    sweep_axes.style(ax)
+    plots.style(ax)
     scale = Scale(axis, points, i)
     scale.prepare(ax)
     for state, look in (

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from vit_jax import errors
 from vit_jax.models import spatial_transformer
 from vit_jax.models.convolutions import apply_convolutions
+from vit_jax.models.head import apply_head
 
 Dtype = Any
 
@@ -91,15 +92,7 @@ class ConvNet(nn.Module):
     x = x.reshape(x.shape[0], -1)
     x = nn.relu(nn.Dense(self.dense_size, name='hidden', **types)(x))
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-    if self.num_classes is not None:
-      x = nn.Dense(
-        self.num_classes,
-        kernel_init=nn.initializers.zeros,
-        bias_init=nn.initializers.constant(self.head_bias_init),
-        name='head',
-        **types,
-      )(x)
-    return x.astype(jnp.float32)
+    return apply_head(self, x)
 
   def _check_size(self, height: int, width: int) -> None:
     """Raises ConfigError for images that the parameters are not made for."""

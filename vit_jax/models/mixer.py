@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from vit_jax import errors
 from vit_jax.models.blocks import apply_blocks
+from vit_jax.models.head import apply_head
 from vit_jax.models.mlp import MlpBlock
 
 Dtype = Any
@@ -143,16 +144,7 @@ class MlpMixer(nn.Module):
       scan_layers=self.scan_layers,
     )
     x = nn.LayerNorm(epsilon=1e-6, name='pre_head_layer_norm', **types)(x)
-    x = x.mean(axis=1)
-    if self.num_classes is not None:
-      x = nn.Dense(
-        self.num_classes,
-        kernel_init=nn.initializers.zeros,
-        bias_init=nn.initializers.constant(self.head_bias_init),
-        name='head',
-        **types,
-      )(x)
-    return x.astype(jnp.float32)
+    return apply_head(self, x.mean(axis=1))
 
   def _check_size(self, height: int, width: int) -> None:
     """Raises ConfigError for images that the parameters are not made for."""

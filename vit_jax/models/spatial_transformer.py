@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vit_jax import errors
 from vit_jax.models.convolutions import apply_convolutions
 
 Dtype = Any
@@ -36,8 +37,19 @@ def affine_grid(
     theta: the transform of each image, from coordinates in the result to those
       in the input, which is why nothing has to be inverted.
     size: (height, width) of the result in pixels.
+
+  Returns:
+    Points (x, y) of at least float32: bfloat16 would miss them by pixels.
+
+  Raises:
+    ConfigError: `theta` has another shape.
   """
+  if theta.ndim != 3 or theta.shape[1:] != (2, 3):
+    raise errors.ConfigError(
+      f'Transforms have the shape {theta.shape}, expected [batch, 2, 3].'
+    )
   height, width = size
+  theta = theta.astype(jnp.promote_types(theta.dtype, jnp.float32))
   y = (2 * jnp.arange(height, dtype=theta.dtype) + 1) / height - 1
   x = (2 * jnp.arange(width, dtype=theta.dtype) + 1) / width - 1
   ones = jnp.ones(size, theta.dtype)
@@ -61,7 +73,15 @@ def grid_sample(
   Args:
     images: of any dtype, which the result has.
     grid: (x, y) as `affine_grid` has them; those beyond [-1, 1] are outside.
+
+  Raises:
+    ConfigError: the grid is not that of as many images, or not of points.
   """
+  if grid.ndim != 4 or (len(grid), grid.shape[3]) != (len(images), 2):
+    raise errors.ConfigError(
+      f'The grid has the shape {grid.shape}, expected [{len(images)}, rows, '
+      f'columns, 2], as the images have the shape {images.shape}.'
+    )
   height, width = images.shape[1:3]
   dtype = jnp.promote_types(grid.dtype, jnp.float32)
   x = _pixels(grid[..., 0].astype(dtype), width)
@@ -77,6 +97,8 @@ def grid_sample(
       share = row_share * column_share
       values = _at(images, row.astype('int32'), column.astype('int32'))
       sampled += share[..., None] * values.astype(dtype)
+  if jnp.issubdtype(images.dtype, jnp.integer):
+    sampled = jnp.round(sampled)  # Shares add up to a little less than one.
   return jnp.asarray(sampled).astype(images.dtype)
 
 

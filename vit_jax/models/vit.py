@@ -14,6 +14,7 @@ from vit_jax import errors
 from vit_jax.models import resnet, spatial_transformer
 from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.encoder import Encoder
+from vit_jax.models.head import apply_head
 from vit_jax.models.mlp import MlpBlock
 
 Dtype = Any
@@ -91,6 +92,8 @@ class VisionTransformer(nn.Module):
     param_dtype: of the parameters.
   """
 
+  # The other families repeat some of these: in a common base, those with
+  # defaults would have to come before those without.
   num_classes: int | None
   patch_size: tuple[int, int]
   hidden_size: int
@@ -192,23 +195,24 @@ class VisionTransformer(nn.Module):
       **types,
     )(x, (rows, columns), train=train)
 
-    if self.classifier == 'token':
-      x = x[:, 0]
-    elif self.classifier == 'gap':
-      x = x.mean(axis=1)
-    elif self.classifier == 'map':
-      x = MAPHead(
-        self.num_heads, self.mlp_dim, self.gelu, self.attention, **types
-      )(x, train=train)
+    x = _pool(self, x, train)
     if self.representation_size is not None:
       x = nn.Dense(self.representation_size, name='pre_logits', **types)(x)
       x = nn.tanh(x)
-    if self.num_classes is not None:
-      x = nn.Dense(
-        self.num_classes,
-        kernel_init=nn.initializers.zeros,
-        bias_init=nn.initializers.constant(self.head_bias_init),
-        name='head',
-        **types,
-      )(x)
-    return x.astype(jnp.float32)
+    return apply_head(self, x)
+
+
+def _pool(
+  model: VisionTransformer, x: Float[Array, 'batch tokens width'], train: bool
+) -> Float[Array, 'batch ... width']:
+  """Returns what the classifier reads, within a compact method of the model."""
+  if model.classifier == 'token':
+    return x[:, 0]
+  if model.classifier == 'gap':
+    return x.mean(axis=1)
+  if model.classifier == 'map':
+    types = {'dtype': model.dtype, 'param_dtype': model.param_dtype}
+    return MAPHead(
+      model.num_heads, model.mlp_dim, model.gelu, model.attention, **types
+    )(x, train=train)
+  return x

@@ -1,13 +1,13 @@
 """How good a model's features are for a data set, without training it."""
 
 from vit_jax.probe.neighbours import nearest, vote
-from vit_jax.probe.probing import Probe, Score, Settings, probe
+from vit_jax.probe.probing import probe
+from vit_jax.probe.results import Probe, Score, Settings
 from vit_jax.probe.ridge import Ridge, draw_shots
 from vit_jax.probe.writing import (
   as_json,
   as_lines,
   as_table,
-  check_out,
   write_json,
 )
 
@@ -19,7 +19,6 @@ __all__ = [
   'as_json',
   'as_lines',
   'as_table',
-  'check_out',
   'draw_shots',
   'nearest',
   'probe',

@@ -5,9 +5,9 @@ import json
 import pathlib
 from typing import Any
 
-from vit_jax import data_settings, errors, workdir
+from vit_jax import data_settings, errors, whole_files
 from vit_jax.probe import features
-from vit_jax.probe.probing import Probe, Score
+from vit_jax.probe.results import Probe, Score
 
 _RIDGE = {'fixed': 'l2 {l2:g}', 'leave-one-out': 'l2 leave-one-out'}
 
@@ -114,23 +114,6 @@ def as_json(found: Probe) -> dict[str, Any]:
   }
 
 
-def check_out(path: pathlib.Path) -> None:
-  """Raises ConfigError where `write_json` would fail, which is much later.
-
-  Args:
-    path: of the file to come.
-  """
-  what = ''
-  if not path.parent.is_dir():
-    what = 'is in no directory there is'
-  elif path.is_dir():
-    what = 'is a directory'
-  elif path.exists() and not path.is_file():  # It would be replaced by a file.
-    what = 'is a device or a pipe'
-  if what:
-    raise errors.ConfigError(f'--out {path} {what}. Name a JSON file.')
-
-
 def write_json(found: Probe, path: pathlib.Path) -> None:
   """Writes `as_json` to a file.
 
@@ -143,7 +126,7 @@ def write_json(found: Probe, path: pathlib.Path) -> None:
   """
   text = json.dumps(as_json(found), indent=2) + '\n'
   try:
-    workdir.write_text(path, text)
+    whole_files.write_text(path, text)
   except OSError as error:
     raise errors.ConfigError(
       f'--out {path}: {error.strerror}; nothing was written.'

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vit_jax.plan import Plan, make_plan
-from vit_jax.reproduction import cells as table_cells
-from vit_jax.reproduction import running, writing
+from vit_jax.reproduction import published, running, writing
 from vit_jax.reproduction.cells import Cell
 
 
@@ -98,7 +97,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row) -> dict[str, str]:
-  theirs = table_cells.published(row.cell)
+  theirs = published.of_cell(row.cell)
   plan = row.plan
   return {
     'model': row.cell.model_name,

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax import errors, metrics, workdir
+from vit_jax import errors, metrics, whole_files, workdir
 from vit_jax.reproduction.cells import Cell
 
 # As shells count those that were stopped and saved: 128 and the signal.
@@ -215,7 +215,7 @@ class Record:
     }
     try:
       self.run.path.mkdir(parents=True, exist_ok=True)
-      workdir.write_text(self._path, json.dumps(found, indent=2) + '\n')
+      whole_files.write_text(self._path, json.dumps(found, indent=2) + '\n')
     except OSError as error:
       raise errors.ConfigError(
         f'{self._path}: the file can not be written '

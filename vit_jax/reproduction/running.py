@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vit_jax import config_checks, errors, launch, workdir
+from vit_jax import config_checks, errors, launch, run_settings
 from vit_jax.config_checks import fields
 from vit_jax.preemption import StoppedError
 from vit_jax.reproduction import writing
@@ -185,7 +185,7 @@ def _differ(before: Sequence[str], now: Sequence[str]) -> bool:
     {
       name: value
       for name, _, value in (pair.partition('=') for pair in settings)
-      if not workdir.may_differ(name)
+      if not run_settings.may_differ(name)
     }
     for settings in (before, now)
   )

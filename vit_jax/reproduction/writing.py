@@ -7,9 +7,10 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-from vit_jax import errors, workdir
-from vit_jax.reproduction import cells as table_cells
-from vit_jax.reproduction.cells import Cell, Published, Table
+from vit_jax import errors, whole_files
+from vit_jax.reproduction import published
+from vit_jax.reproduction.cells import Cell, Table, all_cells
+from vit_jax.reproduction.published import Published
 from vit_jax.reproduction.records import Record, Result
 
 _NOTES = {
@@ -43,7 +44,7 @@ def write(cells: Sequence[Cell], out: pathlib.Path) -> None:
     path = out / f'{table.name}.{suffix}'
     try:
       out.mkdir(parents=True, exist_ok=True)
-      workdir.write_text(path, text)
+      whole_files.write_text(path, text)
     except OSError as error:
       raise errors.ConfigError(
         f'{path}: the file can not be written ({error.strerror or error}).'
@@ -61,7 +62,7 @@ def collect(
   """
   return [
     (cell, Record(cell, out).result())
-    for cell in table_cells.all_cells(cells[0].table)
+    for cell in all_cells(cells[0].table)
     if cell in cells or (out / cell.name).is_dir()
   ]
 
@@ -128,7 +129,7 @@ def hours(seconds: float) -> str:
 
 
 def _row(cell: Cell, result: Result) -> dict[str, str]:
-  theirs = table_cells.published(cell)
+  theirs = published.of_cell(cell)
   is_known = theirs is not None and result.accuracy is not None
   return {
     'model': cell.model_name,
@@ -151,7 +152,7 @@ def _row(cell: Cell, result: Result) -> dict[str, str]:
 
 
 def _fields(cell: Cell, result: Result) -> dict[str, object]:
-  theirs = table_cells.published(cell)
+  theirs = published.of_cell(cell)
   is_known = theirs is not None and result.accuracy is not None
   return {
     'table': cell.table.name,
@@ -177,7 +178,7 @@ def _fields(cell: Cell, result: Result) -> dict[str, object]:
     'settings': ' '.join(result.settings),
     'directory': cell.name,
     'published_source': theirs
-    and table_cells.sources()[theirs.source]['address'],
+    and published.sources()[theirs.source]['address'],
     'error': result.error,
   }
 
@@ -212,8 +213,8 @@ def table_text(names: Sequence[str], lines: Sequence[dict[str, str]]) -> str:
 
 
 def _sources(cells: Sequence[Cell]) -> list[str]:
-  found = [table_cells.published(cell) for cell in cells]
-  known = table_cells.sources()
+  found = [published.of_cell(cell) for cell in cells]
+  known = published.sources()
   return [
     f'- {known[name]["title"]}, {known[name]["address"]}. {known[name]["says"]}'
     for name in dict.fromkeys(each.source for each in found if each)

@@ -18,6 +18,7 @@ NOTHING = '–'
 # Enlarged, the pixels of smaller ones are squares.
 _SMALL_SIDE = 128
 _SHORT = 20  # Characters of a name that stay on a line.
+_OPEN_ROWS = 12  # Of classes; where there are more, all are shown on demand.
 
 
 def escaped(text: object) -> str:
@@ -101,6 +102,23 @@ def table(
   )
 
 
+def class_table(
+  caption: str,
+  columns: Sequence[str],
+  rows: Sequence[Sequence[str]],
+  *,
+  text: Sequence[int] = (),
+) -> str:
+  """Returns a table with a row for each class, on demand if there are many.
+
+  Args are as of `table`.
+  """
+  whole = table(caption, columns, rows, text=text)
+  if len(rows) <= _OPEN_ROWS:
+    return whole
+  return details(f'All {len(rows):,} classes as a table', whole)
+
+
 def details(summary: str, content: str) -> str:
   """Returns what is shown on demand."""
   return f'<details><summary>{escaped(summary)}</summary>{content}</details>'
@@ -162,6 +180,11 @@ def paragraph(text: str, kind: str = '') -> str:
   """Returns a paragraph of a text."""
   kind_of = f' class="{kind}"' if kind else ''
   return f'<p{kind_of}>{escaped(text)}</p>'
+
+
+def columns(left: str, right: str) -> str:
+  """Returns two parts beside each other, where there is room."""
+  return f'<div class="columns"><div>{left}</div><div>{right}</div></div>'
 
 
 def read_part(name: str) -> str:

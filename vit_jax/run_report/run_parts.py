@@ -1,17 +1,12 @@
 """The parts of a page that are about one run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from vit_jax.run_report import elements
-from vit_jax.run_report.drawing import MAX_CLASSES
+from vit_jax.run_report import class_parts, elements
 from vit_jax.run_report.elements import escaped, metric, number, percent
-from vit_jax.run_report.findings import Findings
 from vit_jax.run_report.mistake_parts import mistakes_part
 from vit_jax.run_report.results import Result
 from vit_jax.run_report.runs import Run
-
-_OPEN_ROWS = 12  # Of longer tables, all is shown on demand.
-_MAX_HTML_MATRIX = 20
 
 
 def head(result: Result) -> str:
@@ -77,8 +72,8 @@ def parts(
   """
   made: list[tuple[str, str, Callable[[Result], str]]] = [
     ('curves', 'Curves', _curves),
-    ('classes', 'Classes', _classes),
-    ('confusion', 'Confusion', _confusion),
+    ('classes', 'Classes', class_parts.accuracies),
+    ('confusion', 'Confusion', class_parts.confusion),
     ('mistakes', 'Mistakes', lambda each: mistakes_part(each, method)),
     ('calibration', 'Calibration', _calibration),
   ]
@@ -102,7 +97,7 @@ def _curves(result: Result) -> str:
     'Loss, accuracy, learning rate and speed over the steps. What was logged '
     'often is drawn faintly, its mean over a fortieth of the run strongly.',
   )
-  return columns(chart, _evaluations(result))
+  return elements.columns(chart, _evaluations(result))
 
 
 def _evaluations(result: Result) -> str:
@@ -128,111 +123,6 @@ def _evaluations(result: Result) -> str:
       for step, row in zip(found.steps, found.values, strict=True)
     ],
     classes=best,
-  )
-
-
-def _classes(result: Result) -> str:
-  answers, found = result.answers, result.found
-  if answers is None or found is None:
-    return ''
-  shown = sum(each.accuracy is not None for each in found.classes)
-  caption = (
-    'Each class with its number of images and Wilson’s 95% interval, the worst '
-    'first. Classes whose intervals overlap widely may be equally hard.'
-  )
-  if shown > MAX_CLASSES:
-    caption += f' Of {shown:,} classes, the {MAX_CLASSES} worst are drawn.'
-  if answers.has_several_labels:
-    caption += ' An image with several labels counts for each of them.'
-  rows = [
-    [
-      each.name,
-      f'{each.total:,}',
-      f'{each.right:,}',
-      percent(each.accuracy, 1),
-      f'{percent(each.interval.low, 1)} to {percent(each.interval.high, 1)}'
-      if each.total
-      else elements.NOTHING,
-      elements.NOTHING
-      if each.taken_for is None
-      else answers.class_names[each.taken_for],
-    ]
-    for each in found.classes
-  ]
-  whole = elements.table(
-    f'Accuracy of {len(rows):,} classes, the worst first',
-    ['Class', 'Images', 'Right', 'Accuracy', '95% interval', 'Most taken for'],
-    rows,
-    text=(5,),
-  )
-  if len(rows) > _OPEN_ROWS:
-    whole = elements.details(f'All {len(rows):,} classes as a table', whole)
-  chart = elements.chart(result.charts['classes'], caption)
-  return columns(chart, whole)
-
-
-def _confusion(result: Result) -> str:
-  answers, found = result.answers, result.found
-  if answers is None or found is None:
-    return ''
-  matrix, names = found.matrix, answers.class_names
-  if matrix.group == 1:
-    caption = (
-      'Rows are true classes, columns predicted ones. Blue is right, orange '
-      'wrong, each on a scale of its own, so that few errors are seen as well.'
-    )
-  else:
-    caption = (
-      f'Rows are true classes, columns predicted ones, {matrix.group} '
-      'neighbouring ones in each. Only errors are coloured, on the diagonal '
-      'those within a group.'
-    )
-  if matrix.total < found.total:
-    caption += (
-      f' It has the {matrix.total:,} images with one label; of several, none '
-      'is the true one.'
-    )
-  html = elements.chart(result.charts['confusion'], caption)
-  if len(matrix.names) <= _MAX_HTML_MATRIX:
-    html += elements.details('The matrix as a table', _as_table(found))
-  return columns(html, _pairs(found, names))
-
-
-def columns(left: str, right: str) -> str:
-  """Returns two parts beside each other, where there is room."""
-  return f'<div class="columns"><div>{left}</div><div>{right}</div></div>'
-
-
-def _as_table(found: Findings) -> str:
-  names = found.matrix.names
-  return elements.table(
-    'Images by true (row) and predicted (column) class',
-    ['True', *names],
-    [
-      [name, *(f'{count:,}' for count in row)]
-      for name, row in zip(names, found.matrix.counts, strict=True)
-    ],
-    classes={(i, i + 1): 'right' for i in range(len(names))},
-    kind='matrix',
-  )
-
-
-def _pairs(found: Findings, names: Sequence[str]) -> str:
-  if not found.pairs:
-    return elements.paragraph('No image is taken for another class.')
-  return elements.table(
-    'The classes that are most often taken for another',
-    ['True', 'Taken for', 'Images', 'Share of the class'],
-    [
-      [
-        names[pair.label],
-        names[pair.predicted],
-        f'{pair.num_images:,}',
-        percent(pair.share, 1),
-      ]
-      for pair in found.pairs
-    ],
-    text=(1,),
   )
 
 
@@ -271,4 +161,4 @@ def _calibration(result: Result) -> str:
     ['Confidence', 'Images', 'Mean confidence', 'Accuracy', 'Gap'],
     rows,
   )
-  return columns(chart, table)
+  return elements.columns(chart, table)

@@ -1,9 +1,8 @@
 """What a report is asked for."""
 
 import dataclasses
-import re
 
-from vit_jax import errors
+from vit_jax import command_line, errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,4 +55,5 @@ class Settings:
 
 def as_options(error: errors.UserError) -> str:
   """Returns what an error says, with options of a report where it has flags."""
-  return re.sub(r'--config\.(tfds_\w+)=', r'--\1 ', str(error))
+  names = [field.name for field in dataclasses.fields(Settings)]
+  return command_line.as_options(str(error), names)

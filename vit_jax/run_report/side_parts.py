@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from vit_jax.run_report import elements
-from vit_jax.run_report.comparing import Comparison
+from vit_jax.run_report.comparing import Comparison, Duel
 from vit_jax.run_report.elements import NOTHING, escaped, number, percent
 from vit_jax.run_report.mistake_parts import mistake_list
+from vit_jax.run_report.pictures import Mistake
 from vit_jax.run_report.results import Result, SideBySide
-from vit_jax.run_report.run_parts import columns
 
-_OPEN_ROWS = 12
 _MAX_VALUE = 40  # Characters of a setting.
 
 
@@ -26,7 +25,7 @@ def part(side: SideBySide, results: Sequence[Result]) -> str:
   html = (
     '\n<section id="side-by-side"><h2>Side by side</h2>'
     + _final_table(results)
-    + columns(
+    + elements.columns(
       elements.chart(
         side.chart,
         'The curves over each other; those of training are means over a '
@@ -146,32 +145,52 @@ def _examples(side: SideBySide, compared: Comparison) -> str:
     'significant. ' + _caution(len(compared.duels)),
     'how',
   )
-  for place, of_second, of_first in side.shown:
-    duel = compared.duels[place]
-    first, second = names[duel.first], names[duel.second]
-    for right, wrong, shown, count, which in (
-      (first, second, of_second, duel.test.only_first, duel.second),
-      (second, first, of_first, duel.test.only_second, duel.first),
-    ):
-      if not count:
-        continue
-      html += f'<h4>{escaped(right)} right, {escaped(wrong)} wrong</h4>'
-      html += elements.paragraph(f'What {wrong} says and looks at.', 'how')
-      if len(shown) < count:
-        html += elements.paragraph(
-          f'{len(shown)} of {count:,}, those that {wrong} is surest about. '
-          'report.json has all.',
-          'how',
-        )
-      answers = side.results[which].answers
-      assert answers is not None
-      html += mistake_list(answers, shown)
+  html += ''.join(
+    _one_right(side, compared.duels[place], of_second, of_first)
+    for place, of_second, of_first in side.shown
+  )
   if len(side.shown) < len(compared.duels):
     html += elements.paragraph(
       f'Images are shown of the first {len(side.shown)} pairs of runs; '
       'report.json has those of all.',
       'how',
     )
+  return html
+
+
+def _one_right(
+  side: SideBySide,
+  duel: Duel,
+  of_second: Sequence[Mistake],
+  of_first: Sequence[Mistake],
+) -> str:
+  """Returns the images that one of two runs alone is right about.
+
+  Args:
+    side: what the runs are side by side.
+    duel: the two.
+    of_second: mistakes of the second, which the first doesn't make.
+    of_first: the reverse.
+  """
+  html = ''
+  first, second = side.names[duel.first], side.names[duel.second]
+  for right, wrong, shown, count, which in (
+    (first, second, of_second, duel.test.only_first, duel.second),
+    (second, first, of_first, duel.test.only_second, duel.first),
+  ):
+    if not count:
+      continue
+    html += f'<h4>{escaped(right)} right, {escaped(wrong)} wrong</h4>'
+    html += elements.paragraph(f'What {wrong} says and looks at.', 'how')
+    if len(shown) < count:
+      html += elements.paragraph(
+        f'{len(shown)} of {count:,}, those that {wrong} is surest about. '
+        'report.json has all.',
+        'how',
+      )
+    answers = side.results[which].answers
+    assert answers is not None
+    html += mistake_list(answers, shown)
   return html
 
 
@@ -197,16 +216,14 @@ def _classes(side: SideBySide, compared: Comparison) -> str:
       compared.classes, compared.accuracies, compared.totals, strict=True
     )
   ]
-  table = elements.table(
+  table = elements.class_table(
     'Accuracy of each class in each run, the largest differences first',
     ['Class', 'Images', *side.names, 'Spread'],
     rows,
   )
-  if len(rows) > _OPEN_ROWS:
-    table = elements.details(f'All {len(rows):,} classes as a table', table)
   chart = elements.chart(
     side.class_chart,
     'Accuracy of each class (number of its images) in each run, the largest '
     'differences first.',
   )
-  return f'<h3>Class by class</h3>{columns(chart, table)}'
+  return f'<h3>Class by class</h3>{elements.columns(chart, table)}'

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vit_jax import errors, workdir
+from vit_jax import errors, whole_files
 from vit_jax.run_report import (
   answers,
   comparing,
@@ -246,4 +246,4 @@ def _writing(directory: pathlib.Path) -> Iterator[None]:
 
 def _write(path: pathlib.Path, text: str) -> None:
   # A path may have bytes that are no text.
-  workdir.write_text(path, text.encode('utf-8', 'replace').decode('utf-8'))
+  whole_files.write_text(path, text.encode('utf-8', 'replace').decode('utf-8'))

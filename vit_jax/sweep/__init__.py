@@ -8,8 +8,8 @@ trials = sweep.run_sweep(settings, 'sweeps/lr')
 
 from vit_jax.sweep.running import run_sweep
 from vit_jax.sweep.settings import PRUNERS, SAMPLERS, Settings, make
-from vit_jax.sweep.study import Trial
 from vit_jax.sweep.table import best, best_command
+from vit_jax.sweep.trial import Trial
 
 __all__ = [
   'PRUNERS',

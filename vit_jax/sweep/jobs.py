@@ -43,6 +43,19 @@ def environments(jobs: int, devices: Sequence[str]) -> list[dict[str, str]]:
   return [{name: f'{_MEMORY_SHARE / jobs:.3f}'} for _ in range(jobs)]
 
 
+def shares_text(jobs: int, devices: Sequence[str]) -> str:
+  """Returns which devices each job has, '' for a job that has them all."""
+  if jobs == 1 and not devices:
+    return ''
+  shares = [
+    env.get('CUDA_VISIBLE_DEVICES', '') for env in environments(jobs, devices)
+  ]
+  return '; '.join(
+    f'job {i} has {f"CUDA {share}" if share else "all there are"}'
+    for i, share in enumerate(shares)
+  )
+
+
 def in_threads(calls: Sequence[Callable[[], None]]) -> None:
   """Makes all calls at once, and raises what the first that failed raised."""
   if len(calls) == 1:

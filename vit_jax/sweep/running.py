@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vit_jax import errors, launch, metrics, run_lock, workdir
+from vit_jax import errors, launch, metrics, run_lock
 from vit_jax.sweep import jobs as jobs_lib
 from vit_jax.sweep import settings as settings_lib
-from vit_jax.sweep import space, table
-from vit_jax.sweep.study import Study, Trial
+from vit_jax.sweep import table, writing
+from vit_jax.sweep.study import Study
+from vit_jax.sweep.trial import Trial
 
 if TYPE_CHECKING:
   import optuna
@@ -96,31 +97,14 @@ class _Sweep:
 
   def begin(self, jobs: int, devices: Sequence[str]) -> None:
     """Says what will be done."""
-    settings, trials = self._settings, self._study.trials()
-    self._tell(f'sweep:   {self._out}')
-    self._tell(f'vary:    {"  ".join(map(str, settings.parameters))}')
-    seeds = f', {len(settings.seeds)} seeds each' * bool(settings.seeds)
-    num_done = sum(t.state in ('finished', 'pruned', 'failed') for t in trials)
-    done = f', {num_done} done already' * bool(num_done)
-    broken = self._study.num_broken
-    again = f', {broken} to continue' * bool(broken)
-    self._tell(
-      f'trials:  {settings.num_trials} ({settings.sampler}){seeds}{done}{again}'
-    )
-    if jobs > 1 or devices:
-      shares = [
-        env.get('CUDA_VISIBLE_DEVICES', '')
-        for env in jobs_lib.environments(jobs, devices)
-      ]
-      self._tell(
-        'devices: '
-        + '; '.join(
-          f'job {i} has {f"CUDA {share}" if share else "all there are"}'
-          for i, share in enumerate(shares)
-        )
-      )
-    if settings.warning():
-      self._tell(f'warning: {settings.warning()}')
+    for line in writing.plan_lines(
+      self._settings,
+      self._out,
+      self._study.trials(),
+      self._study.num_broken,
+      jobs_lib.shares_text(jobs, devices),
+    ):
+      self._tell(line)
 
   def work(self, signals: launch.Signals, env: Mapping[str, str]) -> None:
     """Runs one trial after another until none is left, or a job broke."""
@@ -131,7 +115,8 @@ class _Sweep:
         if trial is None:
           return
         self._run_trial(trial, signals, env)
-        self._tell(self._line(trial.number))
+        trials = self._study.trials()
+        self._tell(writing.trial_line(trial.number, trials, self._settings))
         self.write_up()
     except BaseException:
       self._is_broken = True  # Or the others would hide it for hours.
@@ -139,22 +124,8 @@ class _Sweep:
 
   def write_up(self) -> None:
     """Writes the table and the plot of what there is so far."""
-    from vit_jax import figures
-
-    settings, trials = self._settings, self._study.trials()
-    with self._writing, _telling(self._out):
-      for name, text in {
-        'table.md': table.as_markdown(trials, settings),
-        'table.csv': table.as_csv(trials, settings),
-      }.items():
-        workdir.write_text(self._out / name, text)
-      figures.plot_sweep(
-        [_point(trial, settings) for trial in trials],
-        [_axis(parameter) for parameter in settings.parameters],
-        settings.metric,
-        self._out / 'sweep.png',
-        title=settings.config,
-      )
+    with self._writing:
+      writing.write_up(self._study.trials(), self._settings, self._out)
 
   def _run_trial(
     self,
@@ -230,25 +201,6 @@ class _Sweep:
       before = trial.user_attrs.get('seconds', 0.0)
       self._study.note(trial, 'seconds', before + time.monotonic() - start)
 
-  def _line(self, number: int) -> str:
-    trials = self._study.trials()
-    trial = next(each for each in trials if each.number == number)
-    short = space.short_names([*trial.params])
-    values = '  '.join(
-      f'{short[name]}={space.shown(value)}'
-      for name, value in trial.params.items()
-    )
-    score = table.score_text(trial, self._settings)
-    state = table.state_text(trial)
-    parts = [
-      f'trial {number} ({len(trials)} of {self._settings.num_trials})',
-      values,
-      f'{self._settings.metric} {score}' if score else '',
-      '' if state == 'finished' else state,
-      f'{trial.notes.get("seconds", 0):.0f} s',
-    ]
-    return '  '.join(filter(None, parts))
-
 
 def _result(
   outcome: launch.Outcome, run: pathlib.Path, metric: str
@@ -282,32 +234,3 @@ def _held(out: pathlib.Path) -> Iterator[None]:
     raise errors.ConfigError(
       str(error).replace('--workdir=DIR', '--out DIR')
     ) from error
-
-
-@contextlib.contextmanager
-def _telling(out: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise errors.ConfigError(
-      f'{out}: table and plot can not be written ({error.strerror or error}).'
-    ) from error
-
-
-def _point(trial: Trial, settings: settings_lib.Settings) -> Any:
-  from vit_jax import figures
-
-  return figures.SweepPoint(
-    trial.number,
-    tuple(trial.params.get(p.name, '') for p in settings.parameters),
-    math.nan if trial.score is None else trial.score,
-    table.spread(trial),
-    trial.state,
-  )
-
-
-def _axis(parameter: space.Parameter) -> Any:
-  from vit_jax import figures
-
-  name = parameter.name.rpartition('.')[2]
-  return figures.SweepAxis(name, parameter.values, parameter.is_log)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vit_jax import errors, flag_errors, workdir
+from vit_jax import errors, flag_errors, whole_files
 from vit_jax.sweep import space
 
 FILE_NAME = 'sweep.json'
@@ -167,7 +167,7 @@ def claim(settings: Settings, out: pathlib.Path) -> None:
   path, wanted = out / FILE_NAME, settings.as_dict()
   try:
     if not path.exists():
-      workdir.write_text(path, json.dumps(wanted, indent=2) + '\n')
+      whole_files.write_text(path, json.dumps(wanted, indent=2) + '\n')
       return
     found = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(found, dict):

@@ -7,7 +7,6 @@ on whether the sweep was broken off in between.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 import random
 import sqlite3
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vit_jax import errors
 from vit_jax.sweep import space
 from vit_jax.sweep.settings import Settings
+from vit_jax.sweep.trial import Trial, as_trial, run_name
 
 if TYPE_CHECKING:
   import optuna
@@ -26,36 +26,6 @@ FILE_NAME = 'study.db'
 _NAME = 'sweep'
 # As many trials of TPE are random before it has something to go by.
 _RANDOM_TRIALS = 5
-_STATES = {
-  'COMPLETE': 'finished',
-  'FAIL': 'failed',
-  'PRUNED': 'pruned',
-  'RUNNING': 'running',
-  'WAITING': 'waiting',
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-  """A trial as it stands.
-
-  Attributes:
-    number: from 0, in the order in which they began.
-    params: value of each field that is varied.
-    state: 'finished', 'pruned', 'failed', 'running' or 'waiting'.
-    score: mean over seeds of a finished one, last intermediate value of a
-      pruned one, else None.
-    steps: intermediate evaluations that were looked at.
-    notes: 'run' name of its directories, 'values' {seed: value}, 'seconds',
-      'error', 'same_as' number, 'retry_of' number.
-  """
-
-  number: int
-  params: Mapping[str, space.Value]
-  state: str
-  score: float | None
-  steps: tuple[int, ...]
-  notes: Mapping[str, Any]
 
 
 class Study:
@@ -111,7 +81,7 @@ class Study:
   def trials(self) -> list[Trial]:
     """Returns all trials as they stand, but those that were tried again."""
     with self._lock:
-      found = [_as_ours(trial) for trial in self._study.trials]
+      found = [as_trial(trial) for trial in self._study.trials]
     again = {trial.notes.get('retry_of') for trial in found}
     return [trial for trial in found if trial.number not in again]
 
@@ -143,7 +113,7 @@ class Study:
       for parameter in self._settings.parameters:
         _suggest(trial, parameter)
       if 'run' not in trial.user_attrs:
-        trial.set_user_attr('run', _run_name(trial.number, trial.params))
+        trial.set_user_attr('run', run_name(trial.number, trial.params))
       return trial
 
   def same(self, trial: optuna.trial.Trial) -> Trial | None:
@@ -251,24 +221,3 @@ def _suggest(trial: optuna.trial.Trial, parameter: space.Parameter) -> None:
     trial.suggest_int(name, int(parameter.low), int(parameter.high), log=is_log)
   else:
     trial.suggest_float(name, parameter.low, parameter.high, log=is_log)
-
-
-def _run_name(number: int, params: Mapping[str, space.Value]) -> str:
-  """Returns '003-base_lr=0.01,dropout_rate=0.1', as files may be called."""
-  short = space.short_names([*params])
-  text = ','.join(f'{short[k]}={space.shown(v)}' for k, v in params.items())
-  kept = ''.join(x if x.isalnum() or x in '=,._+-' else '_' for x in text)
-  return f'{number:03d}-{kept[:120]}'
-
-
-def _as_ours(trial: optuna.trial.FrozenTrial) -> Trial:
-  state, steps = _STATES[trial.state.name], trial.intermediate_values
-  score = None
-  if state == 'finished':
-    score = trial.value
-  elif state == 'pruned' and steps:
-    score = steps[max(steps)]
-  return Trial(
-    trial.number, trial.params, state, score, tuple(sorted(steps)),
-    trial.user_attrs,
-  )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from vit_jax import launch
 from vit_jax.sweep import space
 from vit_jax.sweep.settings import Settings
-from vit_jax.sweep.study import Trial
+from vit_jax.sweep.trial import Trial
 
 _ORDER = ('finished', 'pruned', 'running', 'waiting', 'failed')
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from vit_jax import attention, errors, figures
+from vit_jax import attention, errors, figures, whole_files
 from vit_jax.attention.weights import check_model, with_class_token
 from vit_jax.attention_report.explorer import packing
 from vit_jax.data import augment
@@ -152,13 +152,10 @@ class Page:
       script='\n'.join(_part(name) for name in _SCRIPTS),
     )
     path = pathlib.Path(path)
-    partial = path.with_name(f'{path.name}.partial')
-    try:
-      # A path in the title may have bytes that are no text.
-      partial.write_text(text, encoding='utf-8', errors='replace')
-      os.replace(partial, path)
-    finally:
-      partial.unlink(missing_ok=True)
+    # A path in the title may have bytes that are no text.
+    whole_files.write_text(
+      path, text.encode('utf-8', 'replace').decode('utf-8')
+    )
 
   def _size(self, image_size: tuple[int, int]) -> int:
     rows, columns = self._model.grid(image_size)

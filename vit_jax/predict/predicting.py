@@ -1,7 +1,6 @@
-"""Labels images with any checkpoint, a batch at a time."""
+"""Reads images while the model looks at others, and yields what it says."""
 
 import dataclasses
-import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
@@ -11,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import class_names, errors, trained
+from vit_jax import errors, trained
 from vit_jax.data import augment, decode, images
 
 # Of images from the web, each of which is waited for.
 _THREADS = 8
-_WIDEST = 48  # Characters of an image's name in a table.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,104 +70,6 @@ def predict(
   """
   _check(opened, batch, fit)
   return _predictions(opened, list(names), min(batch, len(names)), fit)
-
-
-def with_names(
-  opened: trained.Trained,
-  asked: str = '',
-  tfds_data_dir: str | None = None,
-  tfds_manual_dir: str | None = None,
-) -> tuple[trained.Trained, list[str]]:
-  """Returns the same with the class names that are asked for, and remarks.
-
-  Args:
-    opened: the model.
-    asked: as `class_names.of_user` takes it; '' for what comes with it.
-    tfds_data_dir: of the data set that `asked` may be.
-    tfds_manual_dir: where its archive is, if the user fetched that.
-
-  Returns:
-    The model, and sentences on what a user should know of its classes.
-
-  Raises:
-    ConfigError, DataError: there are no such names.
-  """
-  names, num_classes = opened.names, opened.model.num_classes
-  remarks = []
-  if asked and num_classes is not None:
-    names = class_names.of_user(
-      asked, num_classes, tfds_data_dir, tfds_manual_dir=tfds_manual_dir
-    )
-  elif names is None:
-    remark = (
-      'The names of the classes are not known, only their numbers; --labels '
-      'FILE gives names.'
-    )
-    if num_classes == len(class_names.wnids()):
-      remark += ' If they are those of ImageNet: --labels imagenet'
-    remarks.append(remark)
-  elif names.is_guess:
-    remarks.append(
-      f'The classes are named as those of {names.source}, as these look like '
-      'published weights; --labels FILE gives other names.'
-    )
-  return dataclasses.replace(
-    opened, names=names, class_names=names.names if names else None
-  ), remarks
-
-
-class Lines:
-  """Writes predictions as JSON, one object a line."""
-
-  def __init__(self, opened: trained.Trained, top_k: int):
-    """Args are the model, for the names of its classes, and how many."""
-    self._opened, self._top_k = opened, top_k
-
-  def text(self, prediction: Prediction) -> str:
-    """Returns the line of a prediction without an error.
-
-    {"image": its name, "top": [{"class": its number, "name": or null, "wnid":
-    the WordNet ID if it has one, "probability": in [0, 1]}, ...]}
-    """
-    top = [
-      {'class': i, **self._naming(i), 'probability': probability}
-      for i, probability in prediction.top(self._top_k)
-    ]
-    return json.dumps({'image': prediction.image, 'top': top})
-
-  def _naming(self, index: int) -> dict[str, str | None]:
-    if self._opened.class_names is None:
-      return {'name': None}
-    name = self._opened.class_names[index]
-    words = class_names.readable(name)
-    return {'name': name} if words == name else {'name': words, 'wnid': name}
-
-
-class Table:
-  """Writes predictions as the rows of a table, whose head comes first."""
-
-  def __init__(self, opened: trained.Trained, top_k: int, names: Sequence[str]):
-    """Args are as of `Lines`, and the names of all images."""
-    self._opened, self._top_k = opened, top_k
-    longest = max((len(decode.shown(name)) for name in names), default=0)
-    self._width = max(min(longest, _WIDEST), len('image'))
-    self._has_head = False
-
-  def text(self, prediction: Prediction) -> str:
-    """Returns the rows of a prediction without an error."""
-    image, width, rows = decode.shown(prediction.image), self._width, []
-    if len(image) > width:  # Of a path, the end tells more.
-      image = '…' + image[1 - width :]
-    if not self._has_head:
-      self._has_head = True
-      rows.append(f'{"image":<{width}}  probability  class')
-    for index, probability in prediction.top(self._top_k):
-      name = decode.shown(self._opened.class_name(index))
-      if name != f'class {index}':
-        name = f'{name} ({index})'
-      rows.append(f'{image:<{width}}  {probability:>11.2%}  {name}')
-      image = ''
-    return '\n'.join(rows)
 
 
 def _check(opened: trained.Trained, batch: int, fit: str) -> None:

@@ -1,40 +1,26 @@
-"""Starts trainings as processes of their own, for commands that make several.
-
-  outcome = launch.run_training(
-    'configs/vit.py:tiny,digits', 'runs/a', {'base_lr': 0.01}, log='runs/a.log'
-  )
-
-Each is `python -m vit_jax.main`, which leaves nothing behind in the process
-that started it: neither memory of a device nor compiled functions nor flags.
-A training saves and ends when its caller is asked to stop, and when its caller
-is killed as well.
-"""
+"""Starts a training, waits for its end, and tells how it came about."""
 
 import contextlib
 import dataclasses
 import os
 import pathlib
-import runpy
 import shlex
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vit_jax import errors, run_lock
-from vit_jax.preemption import StoppedError
+from vit_jax.launch.signals import Signals
 
 # What a run asked to end takes at most: --grace of the command, and some more.
 GRACE = 40.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SECONDS = 0.1
 _ASK_SECONDS = 1.0
 _TAIL = 65_536  # Bytes of the log in which an error is looked for.
-_PROGRAM = (sys.executable, '-m', 'vit_jax.launch')
+_PROGRAM = (sys.executable, '-m', 'vit_jax.launch.child')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,45 +45,6 @@ class Outcome:
   def is_finished(self) -> bool:
     """Whether the training came to its end."""
     return self.status == 0
-
-
-class Signals:
-  """SIGINT and SIGTERM to this process, passed on to the runs it started.
-
-  In a `with` block of the main thread they end nothing by themselves: each
-  `run_training` that was given this object passes them on to its run, waits for
-  that to save, and raises StoppedError.
-  """
-
-  def __init__(self):
-    self.received: list[int] = []
-    self._before: dict[int, Any] = {}
-
-  def __enter__(self) -> Self:
-    for signum in _SIGNALS:
-      self._before[signum] = signal.signal(signum, self._receive)
-    return self
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
-    for signum, handler in self._before.items():
-      signal.signal(signum, handler)
-
-  def check(self) -> None:
-    """Raises StoppedError, with the status to exit with, once one has come."""
-    if self.received:
-      name = signal.Signals(self.received[0]).name
-      raise StoppedError(
-        f'Stopped by {name}. The same command continues from there.',
-        128 + self.received[0],
-      )
-
-  def _receive(self, signum: int, _: Any) -> None:
-    self.received.append(signum)
 
 
 def run_training(
@@ -265,28 +212,3 @@ def _error_in(log: pathlib.Path, begin: int, status: int) -> str:
     return last
   lines = text.splitlines()
   return lines[-1] if lines else f'Exit status {status}, and nothing printed.'
-
-
-def _main() -> None:
-  """Is the command, in a process that ends when the one that began it does."""
-  end_with_caller()
-  runpy.run_module('vit_jax.main', run_name='__main__', alter_sys=True)
-
-
-def end_with_caller() -> None:
-  """Has this process end, saved, once the one that began it is gone."""
-  # The file alone: the object's lock may be needed when this process ends.
-  threading.Thread(
-    target=_end_with, args=(sys.stdin.fileno(),), daemon=True
-  ).start()
-
-
-def _end_with(descriptor: int) -> None:
-  """Ends this process, saved, once nobody holds the other end of a pipe."""
-  while os.read(descriptor, 1):
-    pass
-  os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == '__main__':
-  _main()
