@@ -31,7 +31,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
 def main() -> int:
   """Prints a table and writes the rows as JSON; returns the exit status."""
   stopped = 'stopped; the rows that are done are written'
-  return command_line.run(_benchmark, _parser, stopped, out='out')
+  return command_line.run(_benchmark, _parser, stopped)
 
 
 def _benchmark(args: argparse.Namespace) -> int:

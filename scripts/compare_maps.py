@@ -24,7 +24,7 @@ from vit_jax.attention_report.comparison import KINDS, METHODS
 def main() -> int:
   """Returns the exit status."""
   stopped = 'stopped; no numbers were written'
-  return command_line.run(_measure, _parser, stopped, out='json')
+  return command_line.run(_measure, _parser, stopped)
 
 
 def _measure(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ _TOLERANCE = 1e-5  # Of the largest value.
 
 def main() -> int:
   """Returns the exit status."""
-  return command_line.run(_convert, _parser, out='out')
+  return command_line.run(_convert, _parser)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,9 +30,7 @@ _LAYER = 1
 
 def main() -> int:
   """Returns the exit status."""
-  return command_line.run(
-    _draw_all, _parser, 'stopped; what was written stays', out='out'
-  )
+  return command_line.run(_draw_all, _parser, 'stopped; what was written stays')
 
 
 def _draw_all(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
 def main() -> int:
   """Returns the exit status."""
   stopped = 'stopped; nothing was written'
-  return command_line.run(_probe, _parser, stopped, out='out')
+  return command_line.run(_probe, _parser, stopped)
 
 
 def _probe(args: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ def run(_) -> None:
     logging.set_verbosity(logging.WARNING)  # tfds tells a lot.
   stopped = 'stopped; nothing was written'
   options = {'out': _OUT.value}
-  sys.exit(command_line.status_of(_draw, stopped, options, out='out'))
+  sys.exit(command_line.status_of(_draw, stopped, options))
 
 
 def _draw() -> int:

@@ -9,9 +9,10 @@ Or the same inputs at several steps of the training, of which the run has to
 have kept checkpoints:
 
   python -m vit_jax.main --config configs/spatial_transformer.py:digits \
-    --config.checkpoint_every=125 --config.keep_checkpoints=12
+    --workdir runs/steps --config.checkpoint_every=125 \
+    --config.keep_checkpoints=12
   python scripts/spatial_transformer_figure.py --steps 125 250 500 1500 \
-    --checkpoint runs/spatial_transformer/digits --out learned.png
+    --checkpoint runs/steps --out learned.png
 """
 
 import argparse
@@ -22,7 +23,7 @@ from vit_jax import command_line, errors
 def main() -> int:
   """Returns the exit status."""
   stopped = 'stopped; nothing was written'
-  return command_line.run(_draw, _parser, stopped, out='out')
+  return command_line.run(_draw, _parser, stopped)
 
 
 def _parser() -> argparse.ArgumentParser:

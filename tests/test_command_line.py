@@ -44,16 +44,14 @@ def status_of(raised: BaseException, **kwargs) -> int:
     (errors.DataError('a: broken'), 2, 'error: a: broken\n'),
     (errors.DataNotFoundError('a: gone'), 2, 'error: a: gone\n'),
     (PermissionError(13, 'Denied', 'a.txt'), 2, 'error: a.txt: Denied\n'),
-    (OSError(28, 'No room'), 2, 'error: out.json: No room\n'),
+    (OSError(28, 'No room'), 2, 'error: No room\n'),
     (BrokenPipeError(32, 'Broken'), 141, ''),
     (KeyboardInterrupt(), 130, 'stopped; nothing is there\n'),
     (preemption.StoppedError('saved', 143), 143, 'saved\n'),
   ],
 )
 def test_what_ends_a_command(raised, status, text, capsys):
-  options = {'out': 'out.json'}
-  stopped = 'stopped; nothing is there'
-  found = status_of(raised, stopped=stopped, options=options, out='out')
+  found = status_of(raised, stopped='stopped; nothing is there')
   assert (found, *capsys.readouterr()) == (status, '', text)
 
 

@@ -30,6 +30,7 @@ def state(everywhere):
       'head': {'kernel': noise(11, 13), 'bias': noise(13)},
       'large': noise(*LARGE),
       'empty': noise(0, 3),
+      'empty_too': noise(0, dtype='bfloat16'),
     },
     'opt_state': (
       {'count': jnp.int32(-5)},
@@ -56,8 +57,10 @@ def test_small_arrays_are_packed_by_field_and_dtype(packed):
       'params/head/bias',
       'params/head/kernel',
     ],
+    'packed/params bfloat16': ['params/empty_too'],
     'packed/step int32': ['step'],
   }
+  # Without one that would be empty, which Orbax refuses.
   assert {key: leaf.shape for key, leaf in tree['packed'].items()} == {
     'opt_state float32': (13,),
     'opt_state int32': (1,),

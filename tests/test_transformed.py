@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -186,6 +187,21 @@ def test_steps_are_drawn(steps_run, tmp_path):
   found = transformed.look_at_steps(str(steps_run[0]), [5, 11, 2], 3)
   figures.plot_learned(found, path, found.dataset)
   assert path.read_text().count('<image') == 4 * 3
+
+
+def test_steps_of_a_run_under_way(steps_run, tmp_path):
+  run = pathlib.Path(shutil.copytree(steps_run[0], tmp_path / 'run'))
+  (run / 'model.npz').unlink()
+  found = transformed.look_at_steps(str(run), [2, 5], 1)
+  before = transformed.look_at_steps(str(steps_run[0]), [2, 5], 1)
+  np.testing.assert_array_equal(found.made, before.made)
+
+
+def test_step_of_another_name(steps_run, tmp_path):
+  run = pathlib.Path(shutil.copytree(steps_run[0], tmp_path / 'run'))
+  (run / 'checkpoints/5').rename(run / 'checkpoints/7')
+  with pytest.raises(errors.CheckpointError, match='it is of step 5'):
+    transformed.look_at_steps(str(run), [7])
 
 
 def test_steps_that_are_not_there(steps_run, run):

@@ -1,14 +1,12 @@
 """A run's directory: what is written there, and whose it is."""
 
 import json
-import os
 import pathlib
 
 import pytest
 
 from configs import common
-from vit_jax import errors, run_settings
-from vit_jax.whole_files import write_text
+from vit_jax import errors
 from vit_jax.workdir import Workdir
 
 CONFIG = {
@@ -114,7 +112,7 @@ def with_images(fingerprint, **fields):
 
 
 def test_other_images_are_one_clear_error(run):
-  write_text(run.config, json.dumps(with_images('1797-00ff', dataset='/pets')))
+  run.config.write_text(json.dumps(with_images('1797-00ff', dataset='/pets')))
   text = error_of(run, with_images('1799-00fe', dataset='/pets'))
   assert "config.dataset='/pets' has 1799 training examples now and" in text
   assert 'had 1797 then' in text
@@ -126,7 +124,7 @@ def test_other_images_are_one_clear_error(run):
 
 
 def test_another_data_set_is_another_config_alone(run):
-  write_text(run.config, json.dumps(with_images('1797-00ff', dataset='/pets')))
+  run.config.write_text(json.dumps(with_images('1797-00ff', dataset='/pets')))
   text = error_of(run, with_images('5-00fe', dataset='/cars'))
   assert "config.dataset: '/pets' there, '/cars' now" in text
   assert '00fe' not in text
@@ -220,44 +218,12 @@ def test_labels_keep_their_order_and_letters(run):
   assert 'Ötzi' in text
 
 
-def test_file_is_replaced_whole_or_not_at_all(tmp_path):
-  path = tmp_path / 'labels.json'
-  write_text(path, 'old')
-  with pytest.raises(UnicodeEncodeError):
-    write_text(path, 'new' * 10_000 + '\ud800')
-  assert path.read_text() == 'old'
-
-
-def test_file_does_not_replace_what_is_none(tmp_path):
-  pipe, folder = tmp_path / 'pipe', tmp_path / 'folder'
-  os.mkfifo(pipe)
-  folder.mkdir()
-  for path, text in ((pipe, 'a pipe or a socket'), (folder, 'a directory')):
-    with pytest.raises(OSError, match=text) as raised:
-      write_text(path, 'new')
-    assert raised.value.filename == str(path)
-  assert pipe.is_fifo() and folder.is_dir()
-  assert {*tmp_path.iterdir()} == {pipe, folder}
-
-
 def test_file_that_can_not_be_written_is_an_error_that_names_it(run):
   run.labels.mkdir()
   with pytest.raises(errors.ConfigError) as caught:
     run.save_labels(['ant', 'bee'])
   assert f'{run.labels}: the file can not be written' in str(caught.value)
   assert not [*run.path.glob('*.partial')]
-
-
-def test_what_processes_that_train_as_one_must_agree_on():
-  first = CONFIG | {'num_threads': 1, 'tfds_data_dir': '/a', 'seed': 0}
-  same = first | {'num_threads': 9, 'tfds_data_dir': '/b'}
-  assert run_settings.conflicts([first]) == []
-  assert run_settings.conflicts([first, same, same]) == []
-  other = same | {'seed': 3, 'checkpoint_every': 7}
-  assert run_settings.conflicts([first, same, other]) == [
-    'checkpoint_every: None in process 0, 7 in process 2',
-    'seed: 0 in process 0, 3 in process 2',
-  ]
 
 
 def test_checkpoint_of_another_run_is_refused(run):

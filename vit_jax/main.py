@@ -121,7 +121,7 @@ def _main(_) -> None:
     _fail_if_alone(error)
     _fail(str(error))
   except command_line.OutputError as error:
-    _fail(error.text, error.status)
+    _fail(_of_output(error), error.status)
   except preemption.StoppedError as stopped:
     import jax
 
@@ -145,6 +145,17 @@ def _main(_) -> None:
       file=sys.stderr,
     )
     sys.exit(130)
+
+
+def _of_output(error: command_line.OutputError) -> str:
+  """Returns what to say: of a training more than of what only prints."""
+  if _PLAN.value or _MODE.value != 'train':
+    return error.text
+  text = error.text or 'standard output: nobody reads it any more'
+  return (
+    f'{text}. The same command continues from the last checkpoint, if there is '
+    'one.'
+  )
 
 
 class _PlainFormatter(logging.PythonFormatter):

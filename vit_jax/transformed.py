@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vit_jax import errors, outputs, sharding, trained, workdir
+from vit_jax.checkpoints import locate
 from vit_jax.data import sources
 from vit_jax.models import spatial_transformer
 from vit_jax.models.spatial_transformer import affine_grid, grid_sample
@@ -117,7 +118,8 @@ def look_at_steps(
   """
   opened, config, source = _opened(checkpoint, tfds_data_dir)
   steps = sorted({*steps})
-  run = workdir.of_weights(opened.found.path)
+  # Of a run under way, weights lie deeper than in `model.npz`.
+  run = workdir.of_weights(locate.locate(checkpoint))
   _check_kept(run.checkpoints, steps)
   found = outputs.whole_split(
     lambda _, images: {'images': images}, {}, config, source, _mesh()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pathlib
+from collections.abc import Iterator
 
 
 def no_file(path: pathlib.Path) -> str:
@@ -35,6 +36,29 @@ def check_file(path: pathlib.Path) -> None:
     raise OSError(errno.EINVAL, f'{problem}, not a file', str(path))
 
 
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives the path to write to, which then comes into the place of another.
+
+  Args:
+    path: of a file that is to be there whole or as it was.
+
+  Raises:
+    OSError: it can't be written, whatever the reason, and is named.
+  """
+  check_file(path)
+  partial = path.with_name(path.name + '.partial')
+  try:
+    yield partial
+    os.replace(partial, path)
+  except OSError as error:  # Of a full disk, it has no name.
+    reason = error.strerror or str(error)
+    raise OSError(error.errno, reason, str(path)) from error
+  finally:  # A full disk must not be left fuller.
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a file that is there whole or not at all.
 
@@ -46,11 +70,5 @@ def write_text(path: pathlib.Path, text: str) -> None:
     OSError: it can't be written; or there is something else than a file, which
       stays.
   """
-  check_file(path)
-  partial = path.with_name(path.name + '.partial')
-  try:
+  with replacing(path) as partial:
     partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
-  finally:  # A full disk must not be left fuller.
-    with contextlib.suppress(OSError):
-      partial.unlink(missing_ok=True)

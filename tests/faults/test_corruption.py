@@ -1,6 +1,7 @@
 """Damaged checkpoints: none goes on unnoticed, none is lost."""
 
 import io
+import json
 import logging
 import pathlib
 import re
@@ -14,7 +15,7 @@ import pytest
 from corruption import STEPS, make_state, same_bits, target_of
 
 from vit_jax import errors, main
-from vit_jax.checkpoints import fallback, packing, restore, run_state
+from vit_jax.checkpoints import fallback, packing, record, restore, run_state
 from vit_jax.checkpoints.arrays import DamagedArrayError
 from vit_jax.checkpoints.state import Standing, StateCheckpoints
 
@@ -245,6 +246,31 @@ def test_directory_that_can_not_be_renamed_is_an_error(run, monkeypatch):
     pytest.raises(errors.CheckpointError, match='Read-only file system'),
   ):
     saved.restore_newest(target_of(make_state(0)))
+
+
+@pytest.mark.parametrize('place', ['', 'standing'])
+def test_checkpoint_of_a_later_version_is_no_damage(place, run):
+  path = run / str(NEWEST) / 'standing' / 'metadata'
+  found = json.loads(path.read_text())
+  del found['seal']
+  (found[place] if place else found)['novelty'] = 7
+  path.write_text(json.dumps(found | {'seal': record._seal(found)}))
+  before = names_in(run)
+  with (
+    StateCheckpoints(run, 3, None) as saved,
+    pytest.raises(errors.CheckpointError, match='later version .* novelty'),
+  ):
+    saved.restore_newest(target_of(make_state(0)))
+  assert names_in(run) == before
+
+
+def test_weights_under_another_name_are_not_taken(run):
+  (run / str(NEWEST)).rename(run / '11')
+  with (
+    pytest.raises(errors.CheckpointError, match=f'it is of step {NEWEST}'),
+    run_state.open_newest_state(run.parent),
+  ):
+    pass
 
 
 @pytest.mark.parametrize('kind', ['run', 'unpacked_run'])

@@ -78,6 +78,33 @@ def test_disk_that_is_full_is_found_before_anything_is_compiled(
   assert_ends_like(half_run, whole_run)
 
 
+def test_command_whose_output_nobody_reads_says_how_to_go_on(half_run):
+  end, place = os.pipe()
+  os.close(end)
+  done = subprocess.run(
+    small_run.command(half_run),
+    cwd=ROOT,
+    env=_environment(),
+    stdout=place,
+    stderr=subprocess.PIPE,
+    text=True,
+    timeout=300,
+  )
+  os.close(place)
+  assert done.returncode == 141
+  assert done.stderr == (
+    'error: standard output: nobody reads it any more. The same command '
+    'continues from the last checkpoint, if there is one.\n'
+  )
+  assert steps_in(half_run) == [4]
+
+
+def _environment():
+  # Not compiled again, where another test has done so.
+  cache = jax.config.jax_compilation_cache_dir
+  return os.environ | {'JAX_COMPILATION_CACHE_DIR': cache}
+
+
 def test_command_fails_with_one_message(half_run, whole_run):
   code = (
     'import resource, runpy; '
@@ -88,8 +115,7 @@ def test_command_fails_with_one_message(half_run, whole_run):
   done = subprocess.run(
     [python, '-c', code, *flags],
     cwd=ROOT,
-    env=os.environ
-    | {'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir},
+    env=_environment(),
     capture_output=True,
     text=True,
     timeout=300,

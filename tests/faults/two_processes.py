@@ -27,14 +27,22 @@ SIGNAL_AT = 11  # Of the questions whether there was one.
 
 
 def make_state(step: int):
-  """Returns a state of which each process holds a half."""
+  """Returns a state, of whose kernel each process holds a half."""
   mesh = jax.make_mesh((2,), ('fsdp',), axis_types=(AxisType.Auto,))
-  value = np.random.default_rng(step).normal(size=(64, 31)).astype('f4')
-  sharding = NamedSharding(mesh, PartitionSpec('fsdp'))
-  return {
-    'kernel': jax.make_array_from_callback(
-      value.shape, sharding, lambda index: value[index]
+  rng = np.random.default_rng(step)
+
+  def place(value, *axes):
+    return jax.make_array_from_callback(
+      value.shape,
+      NamedSharding(mesh, PartitionSpec(*axes)),
+      lambda index: value[index],
     )
+
+  return {
+    'kernel': place(rng.normal(size=(64, 31)).astype('f4'), 'fsdp'),
+    # In both: one that is packed, and one that is too large for it.
+    'bias': place(rng.normal(size=31).astype('f4')),
+    'embedding': place(rng.normal(size=(521, 523)).astype('f4')),
   }
 
 
@@ -76,9 +84,13 @@ def main() -> str:
     except errors.CheckpointError as error:
       return str(error).replace('\n', ' ')
     assert found is not None
-    ours = found[1]['kernel'].addressable_shards[0].data
-    wanted = make_state(found[0])['kernel'].addressable_shards[0].data
-    assert np.array_equal(ours, wanted)
+    wanted = make_state(found[0])
+    for name, array in found[1].items():
+      assert array.sharding == wanted[name].sharding
+      ours, theirs = (
+        each.addressable_shards[0].data for each in (array, wanted[name])
+      )
+      assert np.array_equal(ours, theirs)
     saved.save(STEPS[-1] + 2, make_state(7), Standing(), None)
     return f'step {found[0]}'
 

@@ -116,24 +116,21 @@ def write_file(
   names = _names_for(suffix, names, path)
   values = _as_floats(arrays, path)
   renamed = file_names.from_ours(values, names)
-  partial = f'{path}.partial'
   try:
-    whole_files.check_file(pathlib.Path(path))
-    with open(partial, 'wb') as file:
+    with (
+      whole_files.replacing(pathlib.Path(path)) as partial,
+      partial.open('wb') as file,
+    ):
       if suffix == '.npz':
         write_npz(renamed, file)
       else:
         write_safetensors(renamed, file, heads.to_metadata(values))
-    os.replace(partial, path)
   except OSError as error:
     raise errors.CheckpointError(
       f'{path}: the weights can not be written '
       f'({error.strerror or error}). Expected a directory that is there, with '
       'room on its disk; make some or write elsewhere.'
     ) from error
-  finally:  # A full disk must not be left fuller.
-    with contextlib.suppress(OSError):
-      pathlib.Path(partial).unlink(missing_ok=True)
 
 
 def _names_for(suffix: str, names: str | None, path: str) -> str:

@@ -7,21 +7,28 @@ for each, around the one error that says what is wrong.
 
 import functools
 import logging
+import os
 import sys
 import traceback
 from typing import Any
 
+_PLACE = f'{os.sep}orbax{os.sep}'  # In the paths of its files.
+
 
 @functools.cache
 def drop() -> None:
-  """Drops it from now on, in the whole process; what others leave is told."""
+  """Drops it from now on, in the whole process.
+
+  What others leave is told as before, but for answers to a closed event loop,
+  which don't say whose they are.
+  """
   logging.getLogger('asyncio').addFilter(lambda record: not _is_logged(record))
   sys.unraisablehook = functools.partial(_report, sys.unraisablehook)
 
 
 def _report(report: Any, unraisable: Any) -> None:
   code = getattr(unraisable.object, 'cr_code', None)
-  is_orbaxs = code is not None and 'orbax' in code.co_filename
+  is_orbaxs = code is not None and _PLACE in code.co_filename
   # Answered by a thread of TensorStore's, to a loop that Orbax has closed.
   is_late = str(unraisable.exc_value) == 'Event loop is closed'
   if not (is_orbaxs or is_late):
@@ -33,4 +40,4 @@ def _is_logged(record: logging.LogRecord) -> bool:
   text = record.getMessage()
   if record.exc_info and record.exc_info[1]:
     text += ''.join(traceback.format_exception(record.exc_info[1]))
-  return 'orbax' in text
+  return _PLACE in text

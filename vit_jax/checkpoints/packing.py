@@ -41,6 +41,8 @@ def pack(state: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
     key: np.concatenate([array.reshape(-1) for array in arrays.values()])
     for key, arrays in jax.device_get(small).items()
   }
+  # Orbax refuses empty arrays, and of these there is nothing to save.
+  long = {key: array for key, array in long.items() if array.size}
   return _nested(rest | long), {key: [*names] for key, names in small.items()}
 
 
@@ -61,7 +63,8 @@ def packed_target(target: Any, contents: Contents) -> dict[str, Any]:
   for key, names in contents.items():
     packed = [leaves.pop(name) for name in names]
     size = sum(leaf.size for leaf in packed)
-    long[key] = jax.ShapeDtypeStruct((size,), packed[0].dtype)
+    if size:
+      long[key] = jax.ShapeDtypeStruct((size,), packed[0].dtype)
   return _nested(leaves | long)
 
 
@@ -78,9 +81,8 @@ def unpack(tree: Any, contents: Contents, target: Any) -> Any:
   shapes = dict(named_leaves(target))
   for key, names in contents.items():
     ends = np.cumsum([shapes[name].size for name in names])
-    for name, part in zip(
-      names, np.split(np.asarray(found.pop(key)), ends[:-1]), strict=True
-    ):
+    long = np.asarray(found.pop(key, np.zeros(0, shapes[names[0]].dtype)))
+    for name, part in zip(names, np.split(long, ends[:-1]), strict=True):
       found[name] = _placed(part, shapes[name])
   return jax.tree.unflatten(
     jax.tree.structure(target), [found[name] for name in shapes]

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vit_jax import errors
 from vit_jax.checkpoints.standing import Standing
 
 ITEM = 'standing'  # Directory of the file in a checkpoint.
@@ -48,6 +49,7 @@ def read_record(checkpoint: pathlib.Path) -> Record:
 
   Raises:
     DamagedError: it is damaged or missing.
+    CheckpointError: it is whole, and of a later version of this package.
     OSError: it can't be read, for a reason that says nothing of it.
   """
   path = checkpoint / ITEM / _FILE
@@ -57,7 +59,11 @@ def read_record(checkpoint: pathlib.Path) -> Record:
     if 'seal' not in found:
       return Record(None, Standing(**found), None)
     seal = found.pop('seal')
+    if seal == _seal(found):
+      _check_known(checkpoint, found)
     record = Record(**found | {'standing': Standing(**found['standing'])})
+  except errors.CheckpointError:  # A ValueError as well.
+    raise
   except (FileNotFoundError, NotADirectoryError):
     raise DamagedError(f'{ITEM}/{_FILE} is missing') from None
   except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -66,6 +72,20 @@ def read_record(checkpoint: pathlib.Path) -> Record:
   if seal != _seal(found):
     raise DamagedError(f'{ITEM}/{_FILE} is not what was saved')
   return record
+
+
+def _check_known(checkpoint: pathlib.Path, found: Mapping[str, Any]) -> None:
+  """Raises CheckpointError for what only a later version can have written."""
+  unknown = [
+    *(found.keys() - {field.name for field in dataclasses.fields(Record)}),
+    *(found['standing'].keys() - vars(Standing()).keys()),
+  ]
+  if unknown:
+    raise errors.CheckpointError(
+      f'{checkpoint}: a later version of this package saved it, as it says '
+      f'{", ".join(sorted(unknown))}, which this one does not know. Continue '
+      'with that version.'
+    )
 
 
 def _seal(content: Mapping[str, Any]) -> str:

@@ -22,7 +22,12 @@ def shapes(path: pathlib.Path, record: Record) -> dict[str, Any]:
   Args:
     path: the state in a checkpoint.
     record: what lies beside it.
+
+  Raises:
+    DamagedError: it was saved at another step; else whatever Orbax raises.
   """
+  if record.step not in (None, int(path.parent.name)):
+    raise DamagedError(f'it is of step {record.step}')
   # Also where the record knows: it can't be read where the arrays can't.
   metadata: Any = ocp.StandardCheckpointHandler().metadata(path.absolute())
   if record.packed and record.arrays:
@@ -47,7 +52,7 @@ def read(
   Args:
     path: the state in a checkpoint.
     record: what lies beside it.
-    shapes: as the function of that name gave them.
+    shapes: as the function of that name gave them, of all parameters.
   """
   leftovers.drop()
   target = {'params': traverse_util.unflatten_dict(shapes, sep='/')}

@@ -29,7 +29,6 @@ def run(
   command: Callable[[argparse.Namespace], int],
   make_parser: Callable[[], argparse.ArgumentParser],
   stopped: str = 'stopped',
-  out: str = '',
 ) -> int:
   """Parses the arguments and runs the command; returns the exit status.
 
@@ -38,7 +37,6 @@ def run(
     make_parser: returns a parser of the arguments. What it and the command
       import themselves, for seconds perhaps, Ctrl-C ends like all the rest.
     stopped: as `status_of` takes it.
-    out: the option that names what is written, if there is one.
 
   Raises:
     SystemExit: the arguments can't be used, or ask for help.
@@ -48,7 +46,6 @@ def run(
     lambda: command(make_parser().parse_args(namespace=args)),
     stopped,
     vars(args),  # Which parsing fills.
-    out,
   )
 
 
@@ -56,7 +53,6 @@ def status_of(
   command: Callable[[], int],
   stopped: str = 'stopped',
   options: Mapping[str, Any] | None = None,
-  out: str = '',
 ) -> int:
   """Returns the exit status of a command, whatever ends it.
 
@@ -69,7 +65,6 @@ def status_of(
     stopped: what to say after Ctrl-C: what stays of it.
     options: of the command line, values by names without dashes, which a
       message shall name instead of fields of a config: see `as_options`.
-    out: the option with the path of what is written, for errors without one.
   """
   options = {} if options is None else options
   try:
@@ -84,8 +79,7 @@ def status_of(
   except BrokenPipeError:  # Of standard error, which nobody reads either.
     text, status = '', 141
   except OSError as error:
-    where = error.filename or options.get(out) or ''
-    parts = ['error', str(where), str(error.strerror or error)]
+    parts = ['error', str(error.filename or ''), str(error.strerror or error)]
     text, status = ': '.join(filter(None, parts)), 2
   except KeyboardInterrupt:
     text, status = stopped, 130

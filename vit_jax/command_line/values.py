@@ -56,7 +56,10 @@ def names(text: str) -> list[str]:
   Args:
     text: what was typed.
   """
-  return text.split(',')
+  found = text.split(',')
+  if '' in found:
+    raise argparse.ArgumentTypeError(f'{text!r} has an empty name')
+  return found
 
 
 def out_file(text: str) -> pathlib.Path:

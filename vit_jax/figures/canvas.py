@@ -137,9 +137,7 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
   kind = path.suffix.removeprefix('.').lower()
   if kind not in _METADATA:
     raise errors.ConfigError(errors.unknown_name('format', kind, FORMATS))
-  whole_files.check_file(path)
-  partial = path.with_name(f'{path.name}.partial')
-  try:
+  with whole_files.replacing(path) as partial:
     # Without a canvas of its own, pyplot's is taken.
     drawn = FigureCanvasAgg(figure)
     if kind == 'png':
@@ -147,9 +145,6 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
     else:
       with matplotlib.rc_context(_SETTINGS):
         figure.savefig(partial, format=kind, dpi=dpi, metadata=_METADATA[kind])
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
 
 
 def _save_png(drawn: FigureCanvasAgg, path: pathlib.Path, dpi: int) -> None:
