@@ -50,7 +50,7 @@ def test_every_combination_is_a_row(monkeypatch):
   [
     ('--kinds=infer', "Did you mean 'inference'?"),
     ('--batches=8x', "'8x' should be a whole number from 1"),
-    ('--batches=8,', "'' should be a whole number from 1"),
+    ('--batches=8,', "'8,' has an empty part"),
     ('--batches=0', "'0' should be a whole number from 1"),
     ('--rounds=-1', "'-1' should be a whole number from 1"),
     ('--out=no/where/rows.json', 'is in no directory there is'),

@@ -114,7 +114,7 @@ def test_command_writes_a_sheet(data_dir, tmp_path, pytestconfig):
   [
     (['--out=sheet.jpg'], "--out 'sheet.jpg' is no file that can be written"),
     (['--out=a.png', '--num=0'], '--num 0 is not positive'),
-    (['--out=no/such/a.png'], 'no/such/a.png.partial: No such file'),
+    (['--out=no/such/a.png'], 'no/such/a.png: No such file'),
     (['--ot=a.png'], "Did you mean '--out'? Valid: --config, --config.FIELD, "),
     (
       ['--out=a.png', '--config.pp.preset=mediun1'],

@@ -58,7 +58,7 @@ def names(text: str) -> list[str]:
   """
   found = text.split(',')
   if '' in found:
-    raise argparse.ArgumentTypeError(f'{text!r} has an empty name')
+    raise argparse.ArgumentTypeError(f'{text!r} has an empty part')
   return found
 
 
