@@ -4,10 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from vit_jax import sharding
 from vit_jax.checkpoints import packing
 from vit_jax.checkpoints.state import abstract_state
+
+
+@struct.dataclass
+class Counts:
+  """As `guard.GuardState` is one."""
+
+  num_skipped: jax.Array
+  count: jax.Array
+  good: jax.Array
+
 
 LARGE = (523, 503)  # More than 1 MiB of float32.
 
@@ -33,7 +44,8 @@ def state(everywhere):
       'empty_too': noise(0, dtype='bfloat16'),
     },
     'opt_state': (
-      {'count': jnp.int32(-5)},
+      # In an order that is not that of the names, as of fields of a class.
+      Counts(*map(jnp.int32, (-5, 3, 11))),
       {'large': noise(*LARGE, dtype='bfloat16'), 'bias': noise(13)},
     ),
   }
@@ -49,7 +61,11 @@ def test_small_arrays_are_packed_by_field_and_dtype(packed):
   tree, contents = packed
   assert {key: [*names] for key, names in contents.items()} == {
     'packed/opt_state float32': ['opt_state/1/bias'],
-    'packed/opt_state int32': ['opt_state/0/count'],
+    'packed/opt_state int32': [
+      'opt_state/0/num_skipped',
+      'opt_state/0/count',
+      'opt_state/0/good',
+    ],
     # Half of what it takes in float32.
     'packed/opt_state bfloat16': ['opt_state/1/large'],
     'packed/params float32': [
@@ -63,7 +79,7 @@ def test_small_arrays_are_packed_by_field_and_dtype(packed):
   # Without one that would be empty, which Orbax refuses.
   assert {key: leaf.shape for key, leaf in tree['packed'].items()} == {
     'opt_state float32': (13,),
-    'opt_state int32': (1,),
+    'opt_state int32': (3,),
     'opt_state bfloat16': (523 * 503,),
     'params float32': (11 * 13 + 13,),
     'step int32': (1,),
@@ -78,6 +94,9 @@ def test_large_arrays_stay_as_they_are(packed, state):
 
 
 def test_order_within_a_long_array_is_that_of_the_names(packed, state):
+  np.testing.assert_array_equal(
+    packed[0]['packed']['opt_state int32'], [-5, 3, 11]
+  )
   head = state['params']['head']
   np.testing.assert_array_equal(
     packed[0]['packed']['params float32'],

@@ -37,13 +37,15 @@ def pack(state: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
       small.setdefault(f'packed/{field} {leaf.dtype}', {})[name] = leaf
     else:
       rest[name] = leaf
+  contents = {key: [*arrays] for key, arrays in small.items()}
+  host = jax.device_get(small)  # Its keys are sorted, as of every tree of JAX.
   long = {
-    key: np.concatenate([array.reshape(-1) for array in arrays.values()])
-    for key, arrays in jax.device_get(small).items()
+    key: np.concatenate([host[key][name].reshape(-1) for name in names])
+    for key, names in contents.items()
   }
   # Orbax refuses empty arrays, and of these there is nothing to save.
   long = {key: array for key, array in long.items() if array.size}
-  return _nested(rest | long), {key: [*names] for key, names in small.items()}
+  return _nested(rest | long), contents
 
 
 def packed_target(target: Any, contents: Contents) -> dict[str, Any]:
