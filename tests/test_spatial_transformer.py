@@ -389,7 +389,7 @@ def test_formulas_count_what_xla_does(name):
   found = jax.jit(model.apply).lower(shapes, images).compile().cost_analysis()
   parts = layers.model_parts(model, size)
   assert parts[0].name == 'spatial transformer'
-  assert 0.6 < layers.forward_flops(parts) / found['flops'] < 1.1
+  assert 0.55 < layers.forward_flops(parts) / found['flops'] < 1.1
 
 
 def test_plan(tmp_path):
