@@ -39,11 +39,13 @@ def run(whole, tmp_path) -> pathlib.Path:
 
 def damage(run, step):
   """Changes what is in the arrays, where Orbax notices nothing."""
-  for path in (run / str(step)).glob('state/ocdbt.process_0/d/*'):
-    data = bytearray(path.read_bytes())
-    # As stored: compressed, noise takes as much as it does without.
-    data[len(data) // 2] ^= 0x10
-    path.write_bytes(data)
+  files = (run / str(step)).glob('state/ocdbt.process_0/d/*')
+  path = max(files, key=lambda file: file.stat().st_size)
+  data = bytearray(path.read_bytes())
+  # In the largest array wherever it lies, as it takes two thirds of the file.
+  # Its noise is stored as it is: compressed, it would take as much.
+  data[len(data) // 2] ^= 0x10
+  path.write_bytes(data)
 
 
 def restore_newest(run):
