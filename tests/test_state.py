@@ -87,6 +87,15 @@ def test_restores_the_same_bits_standing_and_devices(
     assert leaf.sharding == everywhere
 
 
+def test_state_of_large_arrays_alone_is_restored(state, everywhere, tmp_path):
+  large = {'opt_state': ((), state['params']['embedding'])}
+  with StateCheckpoints(tmp_path, 2, None) as saved:
+    saved.save(3, large, Standing(), None)
+    saved.wait()
+    restored, _ = saved.restore(3, target_of(large, everywhere))
+  assert_same_bits(restored, large)
+
+
 def test_donated_arrays_do_not_reach_the_disk(
   state, everywhere, tmp_path, monkeypatch
 ):

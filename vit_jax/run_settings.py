@@ -58,7 +58,7 @@ def conflicts(each: Sequence[Mapping[str, Any]]) -> list[str]:
   Returns:
     A line for each field, without those that may differ between machines.
   """
-  flat = [_flatten(_plain(settings)) for settings in each]
+  flat = [flatten(_plain(settings)) for settings in each]
   lines = []
   for key in sorted({key for settings in flat for key in settings}):
     values = [settings.get(key) for settings in flat]
@@ -75,9 +75,7 @@ def check_same(
   where: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
   """Raises ConfigError, beginning with `where`, for a run that is another."""
-  old, new = (
-    _ADDED_FIELDS | _flatten(_plain(tree)) for tree in (found, wanted)
-  )
+  old, new = (_ADDED_FIELDS | flatten(_plain(tree)) for tree in (found, wanted))
   differing = sorted(
     key
     for key in {*old, *new}
@@ -120,11 +118,17 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
   return json.loads(json.dumps(config))  # Tuples become lists.
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns nested settings by names such as 'pp.crop'.
+
+  Args:
+    tree: of mappings.
+    prefix: of every name.
+  """
   flat = {}
   for key, value in tree.items():
     if isinstance(value, Mapping):
-      flat |= _flatten(value, f'{prefix}{key}.')
+      flat |= flatten(value, f'{prefix}{key}.')
     else:
       flat[f'{prefix}{key}'] = value
   return flat

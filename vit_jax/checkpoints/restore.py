@@ -93,13 +93,15 @@ def _read_arrays(path: pathlib.Path, record: Record, target: Any) -> Any:
   leftovers.drop()
   # Not by the manager, whose processes would wait for one that failed.
   handler = ocp.StandardCheckpointHandler()
-  contents = record.packed or {}
-  saved = packing.packed_target(target, contents) if contents else target
+  contents, saved = record.packed, target
+  if contents is not None:
+    saved = packing.packed_target(target, contents)
   try:
-    tree = handler.restore(path, args=ocp.args.StandardRestore(saved))
+    state = handler.restore(path, args=ocp.args.StandardRestore(saved))
   finally:
     handler.close()
-  state = packing.unpack(tree, contents, target) if contents else tree
+  if contents is not None:
+    state = packing.unpack(state, contents, target)
   return jax.block_until_ready(state)
 
 

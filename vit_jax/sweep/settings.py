@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from vit_jax import errors, flag_errors, whole_files
+from vit_jax import errors, flag_errors, run_settings, whole_files
 from vit_jax.sweep import space
 
 FILE_NAME = 'sweep.json'
@@ -177,7 +176,7 @@ def claim(settings: Settings, out: pathlib.Path) -> None:
       f'{path}, which notes the settings of a sweep, can not be used '
       f'({error}). Put a whole one back, or name another directory: --out DIR.'
     ) from error
-  old, new = _flat(found), _flat(wanted)
+  old, new = run_settings.flatten(found), run_settings.flatten(wanted)
   lines = [
     f'  {key}: {old.get(key)!r} there, {new.get(key)!r} now'
     for key in sorted({*old, *new})
@@ -211,13 +210,3 @@ def _pair(text: str) -> tuple[str, str]:
       f'--set {text}: expected FIELD=VALUE, such as total_steps=100.'
     )
   return name.removeprefix('--config.'), value
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f'{prefix}{key}.')
-    else:
-      flat[f'{prefix}{key}'] = value
-  return flat
