@@ -9,7 +9,7 @@ import pytest
 
 import vit_jax
 from configs import vit
-from vit_jax import errors, step_window, train
+from vit_jax import errors, evaluate, step_window, train
 from vit_jax.checkpoints import adapt
 from vit_jax.checkpoints import state as state_lib
 
@@ -234,7 +234,7 @@ def test_patience_ends_the_run_and_the_best_is_kept(
 ):
   values = iter([0.2, 0.5, 0.4, 0.3])
   monkeypatch.setattr(
-    train.evaluate,
+    evaluate,
     'evaluate',
     lambda *_, **__: {'test/accuracy': next(values), 'test/loss': 1.0},
   )

@@ -11,7 +11,7 @@ import pytest
 import small_run
 from small_run import largest_file, metrics_of, steps_in, stop, train_with
 
-from vit_jax import errors, metrics, run_lock, train
+from vit_jax import errors, metrics, run_lock, run_log, train
 from vit_jax.checkpoints import room
 from vit_jax.checkpoints.state import StateCheckpoints
 from vit_jax.workdir import Workdir
@@ -196,7 +196,7 @@ def test_log_that_can_not_be_written_is_found_before_compiling(
 ):
   (half_run / metrics.FILE_NAME).unlink()
   (half_run / metrics.FILE_NAME).mkdir()
-  monkeypatch.setattr(train.StepWindow, 'next_batch', None)
+  monkeypatch.setattr(run_log.RunLog, 'next_batch', None)
   with pytest.raises(errors.ConfigError, match='metrics can not be written'):
     train.train_and_evaluate(small_run.make_config(), half_run)
   assert steps_in(half_run) == [4]
@@ -217,7 +217,7 @@ def test_no_room_for_a_checkpoint_is_an_error_before_compiling(
   free, tmp_path, monkeypatch
 ):
   free(1000)
-  monkeypatch.setattr(train.StepWindow, 'next_batch', None)
+  monkeypatch.setattr(run_log.RunLog, 'next_batch', None)
   with pytest.raises(errors.CheckpointError) as caught:
     train.train_and_evaluate(small_run.make_config(), tmp_path)
   assert f'{tmp_path / "checkpoints"}: 0.001 MB are free' in str(caught.value)
