@@ -21,14 +21,6 @@ import sys
 from collections.abc import Callable
 
 from vit_jax import command_line
-from vit_jax.attention import HEAD_FUSIONS
-from vit_jax.attention_report import (
-  METHODS,
-  Settings,
-  parse_size,
-  write_report,
-)
-from vit_jax.data.images import FITS
 
 
 def main() -> int:
@@ -38,6 +30,8 @@ def main() -> int:
 
 
 def _draw(args: argparse.Namespace) -> int:
+  from vit_jax.attention_report import Settings, parse_size, write_report
+
   settings = {
     field.name: getattr(args, field.name)
     for field in dataclasses.fields(Settings)
@@ -63,6 +57,8 @@ def _draw(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+  from vit_jax.attention_report import Settings
+
   parser = command_line.make_parser(__doc__)
   command_line.add_checkpoint(parser)
   parser.add_argument(
@@ -97,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_maps(option: Callable[..., None]) -> None:
+  from vit_jax.attention import HEAD_FUSIONS
+  from vit_jax.attention_report import METHODS
+
   option('method', 'of the overlay', choices=list(METHODS))
   option(
     'layers',
@@ -129,6 +128,8 @@ def _add_maps(option: Callable[..., None]) -> None:
 
 
 def _add_looks(option: Callable[..., None]) -> None:
+  from vit_jax.data.images import FITS
+
   option(
     'fit',
     "how an image becomes the model's size: crop its middle, squash it, or pad "

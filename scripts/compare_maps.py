@@ -12,34 +12,65 @@ error of this mean over images: a few errors from zero is no chance.
 
 import argparse
 import json
+import pathlib
 from typing import Any
 
-import numpy as np
-
-from vit_jax import attention, command_line, errors, whole_files
-from vit_jax.attention_report import comparison
-from vit_jax.attention_report.comparison import KINDS, METHODS
+from vit_jax import command_line, whole_files
 
 
 def main() -> int:
   """Returns the exit status."""
-  stopped = 'stopped; no numbers were written'
-  return command_line.run(_measure, _parser, stopped)
+  stopped = 'stopped; --json has the runs that were done'
+  return command_line.run(_compare, _parser, stopped)
 
 
-def _measure(args: argparse.Namespace) -> int:
-  methods = _methods(args)
+def _compare(args: argparse.Namespace) -> int:
+  from vit_jax.attention_report import comparison
+
+  methods = comparison.choose(
+    [name.strip() for name in args.methods.split(',')]
+  )
   batch = min(args.batch, args.num_images or args.batch)
   configs = [
     comparison.read_config(run, batch, args.split) for run in args.runs
   ]
-  summary = _compare(configs, methods, args)
-  if args.json:
-    whole_files.write_text(args.json, json.dumps(summary, indent=2) + '\n')
+  dataset, split = comparison.shared_split(configs)
+  areas = []
+  summary: dict[str, Any] = {'dataset': dataset, 'split': split}
+  summary |= {'num_images': None, 'baseline': args.baseline, 'runs': {}}
+  for run, config in zip(args.runs, configs, strict=True):
+    measured = comparison.measure(
+      run, config, methods, args.baseline, args.num_images
+    )
+    areas.append(measured.areas)
+    results = comparison.summarise(measured.areas, methods)
+    summary['num_images'] = num_images = measured.areas.shape[-1]
+    summary['runs'][run] = {'accuracy': measured.accuracy, 'methods': results}
+    # After each, for it took long, and the next one may be stopped.
+    _write(summary, args.json)
+    print(
+      f'{run}: {dataset} {split}, {num_images} images, accuracy '
+      f'{measured.accuracy:.1%}, baseline {args.baseline}'
+    )
+    _print(results)
+  if len(areas) > 1:
+    # Of each image first: what errors are of is again images.
+    summary['average'] = comparison.average(areas, methods)
+    _write(summary, args.json)
+    print(f'average of {len(areas)} runs')
+    _print(summary['average'])
   return 0
 
 
+def _write(summary: dict[str, Any], path: pathlib.Path | None) -> None:
+  if path:
+    whole_files.write_text(path, json.dumps(summary, indent=2) + '\n')
+
+
 def _parser() -> argparse.ArgumentParser:
+  from vit_jax import attention
+  from vit_jax.attention_report.comparison import METHODS
+
   parser = command_line.make_parser(__doc__)
   add = parser.add_argument
   add('runs', nargs='+', metavar='RUN', help='directory of a finished run')
@@ -68,61 +99,14 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _methods(args: argparse.Namespace) -> list[str]:
-  """Returns the methods asked for, and the centre that they are compared to."""
-  names = [name.strip() for name in args.methods.split(',')]
-  for name in names:
-    if name not in METHODS:
-      raise errors.ConfigError(errors.unknown_name('method', name, METHODS))
-  return [name for name in METHODS if name in (*names, 'centre')]
-
-
-def _compare(configs: list[Any], methods: list[str], args: Any) -> Any:
-  """Measures and prints run by run; returns what `--json` writes."""
-  data = [(config.dataset, config.pp.test) for config in configs]
-  if len({*data}) > 1:
-    raise errors.ConfigError(
-      'The runs have different test images, which no average can be of: '
-      f'{", ".join(sorted(" ".join(each) for each in {*data}))}. Give those of '
-      'one data set, and --split if their splits differ.'
-    )
-  found, runs = [], {}
-  for run, config in zip(args.runs, configs, strict=True):
-    measured = comparison.measure(
-      run, config, methods, args.baseline, args.num_images
-    )
-    areas = measured.areas
-    print(
-      f'{run}: {" ".join(data[0])}, {areas.shape[-1]} images, accuracy '
-      f'{measured.accuracy:.1%}, baseline {args.baseline}'
-    )
-    results = comparison.summarise(areas, methods)
-    _print(results)
-    runs[run] = {'accuracy': measured.accuracy, 'methods': results}
-    found.append(areas)
-  summary = {
-    'dataset': data[0][0],
-    'split': data[0][1],
-    'num_images': found[0].shape[-1],
-    'baseline': args.baseline,
-    'runs': runs,
-  }
-  if len(found) > 1:
-    print(f'average of {len(found)} runs')
-    # Of each image first: what errors are of is again images.
-    results = comparison.summarise(np.mean(found, axis=0), methods)
-    _print(results)
-    summary['average'] = results
-  return summary
-
-
 def _print(results: dict[str, Any]) -> None:
-  titles = ''.join(f'  {kind:>9}  {"minus centre":>15}' for kind in KINDS)
-  print(f'  {"":12}{titles}')
+  kinds = ''.join(
+    f'  {kind:>9}  {"minus centre":>15}' for kind in results['centre']
+  )
+  print(f'  {"":12}{kinds}')
   for method, areas in results.items():
     row = f'  {method:12}'
-    for kind in KINDS:
-      each = areas[kind]
+    for each in areas.values():
       text = ''
       if method != 'centre':
         error = each['standard_error'] or 0.0

@@ -22,7 +22,6 @@ import pathlib
 import sys
 
 from vit_jax import command_line, errors
-from vit_jax.reproduction import cells, records, running, writing
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # `configs`
 
@@ -35,6 +34,7 @@ def main() -> int:
 
 def _reproduce(args: argparse.Namespace) -> int:
   from configs import vit
+  from vit_jax.reproduction import cells, records, running, writing
 
   if args.accelerator and not args.plan:
     raise errors.ConfigError(
@@ -64,6 +64,8 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+  from vit_jax.reproduction import cells
+
   parser = command_line.make_parser(__doc__)
   add = parser.add_argument
   paper = cells.PAPER

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vit_jax import command_line, sweep
+from vit_jax import command_line
 
 
 def main() -> int:
@@ -26,6 +26,8 @@ def main() -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
+  from vit_jax import sweep
+
   out = args.out or default_out(args.config)
   settings = sweep.make(
     args.config,
@@ -96,9 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_trials(add: Callable[..., Any]) -> None:
+  from vit_jax.sweep import PRUNERS, SAMPLERS
+
   add(
     '--sampler',
-    choices=sweep.SAMPLERS,
+    choices=SAMPLERS,
     help='grid (all combinations), random, or tpe, which learns from the '
     'trials so far (default: grid; tpe with a --range)',
   )
@@ -130,7 +134,7 @@ def _add_trials(add: Callable[..., Any]) -> None:
   )
   add(
     '--pruner',
-    choices=sweep.PRUNERS,
+    choices=PRUNERS,
     default='none',
     help='median ends a trial that is worse at an evaluation than half of '
     'the finished ones were there (default: none)',

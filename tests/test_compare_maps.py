@@ -177,6 +177,23 @@ def test_one_image_has_no_error(compare, run):
   assert methods['rollout']['deletion']['standard_error'] is None
 
 
+def test_runs_that_are_done_stay_when_the_next_is_stopped(
+  compare, runs, monkeypatch
+):
+  measure, (first, second) = comparison.measure, runs
+
+  def measure_or_stop(run, *args):
+    if run == second:
+      raise KeyboardInterrupt
+    return measure(run, *args)
+
+  monkeypatch.setattr(comparison, 'measure', measure_or_stop)
+  status, found, out, err = compare(first, second, '--methods=centre')
+  assert (status, err) == (130, 'stopped; --json has the runs that were done\n')
+  assert list(found['runs']) == [first] and 'average' not in found
+  assert first in out
+
+
 # --- Mistakes ----------------------------------------------------------------
 
 

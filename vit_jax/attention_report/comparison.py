@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -52,6 +53,18 @@ class Areas:
   accuracy: float
 
 
+def choose(names: Sequence[str]) -> list[str]:
+  """Returns the methods asked for, and the centre that they are compared to.
+
+  Raises:
+    ConfigError: there is no such method.
+  """
+  for name in names:
+    if name not in METHODS:
+      raise errors.ConfigError(errors.unknown_name('method', name, METHODS))
+  return [name for name in METHODS if name in (*names, 'centre')]
+
+
 def read_config(run: str, batch: int, split: str | None) -> Any:
   """Returns the settings of a finished run.
 
@@ -84,6 +97,22 @@ def read_config(run: str, batch: int, split: str | None) -> Any:
   found.batch_eval = batch
   found.pp.test = split or found.pp.test
   return found
+
+
+def shared_split(configs: Sequence[Any]) -> tuple[str, str]:
+  """Returns the data set and the split that all runs are tested on.
+
+  Raises:
+    ConfigError: they are not the same.
+  """
+  found = {(config.dataset, config.pp.test) for config in configs}
+  if len(found) > 1:
+    raise errors.ConfigError(
+      'The runs have different test images, which no average can be of: '
+      f'{", ".join(sorted(" ".join(each) for each in found))}. Give those of '
+      'one data set, and --split if their splits differ.'
+    )
+  return found.pop()
 
 
 def measure(
@@ -174,3 +203,8 @@ def summarise(areas: np.ndarray, methods: list[str]) -> dict[str, Any]:
     }
     for i, method in enumerate(methods)
   }
+
+
+def average(areas: Sequence[np.ndarray], methods: list[str]) -> dict[str, Any]:
+  """Returns what `summarise` does, of the mean area of each image over runs."""
+  return summarise(np.mean(areas, axis=0), methods)
