@@ -201,3 +201,44 @@ def exact_gelu(x: np.ndarray) -> np.ndarray:
 
 
 GELUS = {'tanh': tanh_gelu, 'exact': exact_gelu}
+
+
+def bilinear_samples(images, grid):
+  """Returns what `grid_sample` does in float64, a pixel at a time."""
+  height, width = images.shape[1:3]
+  found = np.zeros((*grid.shape[:3], images.shape[3]))
+  for place in np.ndindex(*grid.shape[:3]):
+    x = ((grid[place][0] + 1) * width - 1) / 2
+    y = ((grid[place][1] + 1) * height - 1) / 2
+    for row in (int(np.floor(y)), int(np.floor(y)) + 1):
+      for column in (int(np.floor(x)), int(np.floor(x)) + 1):
+        if 0 <= row < height and 0 <= column < width:
+          share = (1 - abs(y - row)) * (1 - abs(x - column))
+          found[place] += share * images[place[0], row, column]
+  return found
+
+
+def localise(image: np.ndarray, flat: Flat) -> np.ndarray:
+  """Returns a spatial transformer's [2, 3] for one image of its own size."""
+  x, i = image, 0
+  while f'conv_{i}/kernel' in flat:
+    x = convolve(x, below(flat, f'conv_{i}/'))
+    rows, columns = x.shape[0] // 2, x.shape[1] // 2
+    x = x[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, -1)
+    x, i = np.maximum(x.max((1, 3)), 0), i + 1
+  x = np.maximum(dense(x.reshape(-1), below(flat, 'hidden/')), 0)
+  return dense(x / len(x) ** 0.5, below(flat, 'theta/')).reshape(2, 3)
+
+
+def convolve(x: np.ndarray, weights: Flat) -> np.ndarray:
+  """Returns a convolution, padded with zeros to the same size."""
+  kernel = np.asarray(weights['kernel'], np.float64)
+  side = len(kernel)
+  before = (side - 1) // 2
+  pad = (before, side - 1 - before)
+  padded = np.pad(x, (pad, pad, (0, 0)))
+  found = np.empty((*x.shape[:2], kernel.shape[-1]))
+  for row, column in np.ndindex(*x.shape[:2]):
+    window = padded[row : row + side, column : column + side]
+    found[row, column] = np.tensordot(window, kernel, 3)
+  return found + weights['bias']
