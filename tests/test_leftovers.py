@@ -1,10 +1,12 @@
 """What Orbax leaves behind is dropped, and what others leave is told."""
 
+import asyncio
 import gc
 import logging
 import sys
 
 import pytest
+import tensorstore as ts
 
 from vit_jax.checkpoints import leftovers
 
@@ -79,6 +81,25 @@ def test_asyncio_does_not_tell_of_errors_that_come_from_orbax(caplog):
     names['fail']()
   except ValueError as error:
     logging.getLogger('asyncio').error('of a future', exc_info=error)
+  assert not caplog.records
+
+
+def test_asyncio_does_not_tell_of_arrays_that_nobody_waits_for(
+  tmp_path, caplog
+):
+  """As Orbax leaves them where its loop ends as soon as one can't be opened."""
+  store = {'driver': 'file', 'path': str(tmp_path)}
+
+  async def open_arrays():
+    opened = [
+      asyncio.ensure_future(ts.open({'driver': 'zarr', 'kvstore': store}))
+      for _ in range(3)
+    ]
+    await asyncio.wait(opened)
+    assert 'Error opening "zarr" driver' in str(opened[0].exception())
+
+  asyncio.run(open_arrays())
+  gc.collect()
   assert not caplog.records
 
 

@@ -13,6 +13,7 @@ import traceback
 from typing import Any
 
 _PLACE = f'{os.sep}orbax{os.sep}'  # In the paths of its files.
+_SETTINGS = '[tensorstore_spec='  # In what TensorStore says of an error.
 
 
 @functools.cache
@@ -36,8 +37,11 @@ def _report(report: Any, unraisable: Any) -> None:
 
 
 def _is_logged(record: logging.LogRecord) -> bool:
-  """Whether asyncio tells of a task of Orbax's."""
+  """Whether asyncio tells of a task of Orbax's, or of TensorStore's for it.
+
+  Those have no line of Orbax in what they say, but the settings of the array.
+  """
   text = record.getMessage()
   if record.exc_info and record.exc_info[1]:
     text += ''.join(traceback.format_exception(record.exc_info[1]))
-  return _PLACE in text
+  return _PLACE in text or _SETTINGS in text
