@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import compiling
 import jax
 import numpy as np
 import parity
@@ -39,6 +40,12 @@ from vit_jax.checkpoints import leftovers  # noqa: E402
 # digits. The variable is for the processes that tests start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 jax.config.update('jax_platforms', os.environ['JAX_PLATFORMS'])
+
+
+def pytest_configure(config) -> None:
+  """Compiles in a hurry, except for the slow tests."""
+  if 'not slow' in config.option.markexpr:
+    compiling.hurry()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import compiling
 import numpy as np
 import pytest
 
@@ -46,13 +47,12 @@ def run_python(pytestconfig):
   """Gives (number of devices, arguments) -> a process that is done."""
 
   def run(num_devices, *args):
-    flag = f'--xla_force_host_platform_device_count={num_devices}'
     return subprocess.run(
       [sys.executable, *args],
       cwd=pytestconfig.rootpath,
       env=os.environ
       | {
-        'XLA_FLAGS': flag,
+        'XLA_FLAGS': compiling.flags(num_devices),
         'PYTHONPATH': '.',
         # Of XLA's threads. Devices are threads too, and wait for each other for
         # ever where several programs are under way on too few.

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import compiling
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_sharding_does_not_count(pytestconfig):
     cwd=pytestconfig.rootpath,
     env=os.environ
     | {
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'XLA_FLAGS': compiling.flags(8),
       'PYTHONPATH': os.pathsep.join([str(pytestconfig.rootpath), 'tests']),
     },
     capture_output=True,

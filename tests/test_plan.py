@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import compiling
 import jax
 import pytest
 
@@ -351,7 +352,7 @@ def test_compiled_step_of_eight_devices_holds_an_eighth(pytestconfig):
     cwd=root,
     env=os.environ
     | {
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'XLA_FLAGS': compiling.flags(8),
       'PYTHONPATH': os.pathsep.join([str(root), str(root / 'tests')]),
     },
     capture_output=True,

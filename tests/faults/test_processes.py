@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+import compiling
 import pytest
 import runs
 
@@ -40,7 +41,6 @@ def processes(
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  flag = f'--xla_force_host_platform_device_count={num_devices}'
   with contextlib.ExitStack() as stack:
     yield [
       stack.enter_context(
@@ -51,7 +51,7 @@ def processes(
           f'--num_processes={count}',
           f'--process_id={index}',
           f'--heartbeat_timeout={HEARTBEAT_TIMEOUT}',
-          env={'XLA_FLAGS': flag},
+          env={'XLA_FLAGS': compiling.flags(num_devices)},
           optim_dtype='float32',
           **config | ((others or {}) if index else {}),
         )

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 
+import compiling
 import jax
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_other_number_of_devices_continues_the_verified_state(half_run, runs):
   done = subprocess.run(
     small_run.command(half_run, '--verbosity=0'),
     cwd=ROOT,
-    env=os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'},
+    env=os.environ | {'XLA_FLAGS': compiling.flags(2)},
     capture_output=True,
     text=True,
     timeout=300,

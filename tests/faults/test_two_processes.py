@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import compiling
 import pytest
 import two_processes
 
@@ -23,7 +24,7 @@ def run_both(directory, action) -> list[str]:
     'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+    'XLA_FLAGS': compiling.flags(1),
   }
   command = [sys.executable, two_processes.__file__]
   processes = [
