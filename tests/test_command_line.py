@@ -1,11 +1,13 @@
 """What command lines share: exit statuses, messages, types of arguments."""
 
 import argparse
+import gc
 import io
 import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -36,6 +38,46 @@ def status_of(raised: BaseException, **kwargs) -> int:
     raise raised
 
   return command_line.status_of(fail, **kwargs)
+
+
+def test_interrupt_that_a_callback_swallows_comes_again(capsys):
+  ignored = []
+
+  def swallow(phase, info):
+    if not ignored:
+      ignored.append(phase)
+      raise KeyboardInterrupt
+
+  def command():
+    gc.callbacks.append(swallow)
+    try:
+      gc.collect()
+      time.sleep(30)
+    finally:
+      gc.callbacks.remove(swallow)
+    return 0
+
+  hook, start = sys.unraisablehook, time.monotonic()
+  assert command_line.status_of(command) == 130
+  assert ignored and time.monotonic() - start < 20
+  assert capsys.readouterr().err == 'stopped\n'
+  assert sys.unraisablehook is hook
+
+
+def test_other_errors_that_nobody_can_catch_are_told(monkeypatch):
+  told = []
+  monkeypatch.setattr(sys, 'unraisablehook', told.append)
+
+  class Thing:
+    def __del__(self):
+      raise ValueError('at the end')
+
+  def command():
+    Thing()
+    return 0
+
+  assert command_line.status_of(command) == 0
+  assert [str(each.exc_value) for each in told] == ['at the end']
 
 
 @pytest.mark.parametrize(

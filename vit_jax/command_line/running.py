@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from vit_jax import errors, preemption
+from vit_jax.command_line import interrupting
 from vit_jax.command_line.output import OutputError, guarded_output
 from vit_jax.command_line.wording import as_options
 
@@ -68,7 +69,7 @@ def status_of(
   """
   options = {} if options is None else options
   try:
-    with guarded_output():
+    with interrupting.heeded(), guarded_output():
       return command()
   except errors.UserError as error:
     text, status = f'error: {as_options(str(error), options)}', 2
