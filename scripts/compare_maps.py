@@ -20,7 +20,7 @@ from vit_jax import command_line, whole_files
 
 def main() -> int:
   """Returns the exit status."""
-  stopped = 'stopped; --json has the runs that were done'
+  stopped = 'stopped; the numbers of runs that were done stay'
   return command_line.run(_compare, _parser, stopped)
 
 

@@ -33,7 +33,7 @@ install_import_hook(
 import file_server  # noqa: E402
 
 import vit_jax  # noqa: E402
-from vit_jax import checkpoints  # noqa: E402
+from vit_jax import checkpoints, sharding  # noqa: E402
 from vit_jax.checkpoints import leftovers  # noqa: E402
 
 # What is compared was recorded on a CPU; other devices multiply with fewer
@@ -77,6 +77,12 @@ def _private_cache(tmp_path_factory) -> Iterator[None]:
 def _without_leftovers() -> None:
   """Drops what Orbax leaves behind, in whichever test it is collected."""
   leftovers.drop()
+
+
+@pytest.fixture(scope='session')
+def everywhere() -> jax.sharding.NamedSharding:
+  """A copy of an array on each device."""
+  return sharding.replicated(sharding.make_mesh())
 
 
 @pytest.fixture

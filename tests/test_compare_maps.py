@@ -189,7 +189,10 @@ def test_runs_that_are_done_stay_when_the_next_is_stopped(
 
   monkeypatch.setattr(comparison, 'measure', measure_or_stop)
   status, found, out, err = compare(first, second, '--methods=centre')
-  assert (status, err) == (130, 'stopped; --json has the runs that were done\n')
+  assert (status, err) == (
+    130,
+    'stopped; the numbers of runs that were done stay\n',
+  )
   assert list(found['runs']) == [first] and 'average' not in found
   assert first in out
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import struct
 
-from vit_jax import sharding
 from vit_jax.checkpoints import packing
 from vit_jax.checkpoints.state import abstract_state
 
@@ -21,11 +20,6 @@ class Counts:
 
 
 LARGE = (523, 503)  # More than 1 MiB of float32.
-
-
-@pytest.fixture(scope='module')
-def everywhere():
-  return sharding.replicated(sharding.make_mesh())
 
 
 @pytest.fixture(scope='module')

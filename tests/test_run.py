@@ -199,6 +199,7 @@ def test_hidden_transfers_are_refused(config, tmp_path, monkeypatch):
 
 def test_finished_run_stays_finished(config, whole_run, capsys):
   before = (whole_run / 'metrics.jsonl').read_text()
+  files = {path.name for path in whole_run.iterdir()}
   train.train_and_evaluate(config, whole_run)
   printed = capsys.readouterr().out
   for text in (
@@ -211,6 +212,8 @@ def test_finished_run_stays_finished(config, whole_run, capsys):
   ):
     assert text in printed
   assert (whole_run / 'metrics.jsonl').read_text() == before
+  # No TensorBoard events of nothing either.
+  assert {path.name for path in whole_run.iterdir()} == files
 
 
 def test_warmup_that_never_ends_is_pointed_out(config, tmp_path, capsys):

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from vit_jax import errors, sharding
+from vit_jax import errors
 from vit_jax.checkpoints import packing, reasons
 from vit_jax.checkpoints.state import (
   Standing,
@@ -23,11 +23,6 @@ from vit_jax.checkpoints.state import (
 )
 
 METRIC = 'test/accuracy'
-
-
-@pytest.fixture(scope='module')
-def everywhere():
-  return sharding.replicated(sharding.make_mesh())
 
 
 @pytest.fixture(scope='module')

@@ -64,7 +64,7 @@ class Evaluator:
       except evaluate.AbandonedError:
         return None, dataclasses.replace(standing, evaluation_due=True)
       # A process that made it up for another may have been killed since.
-      if not (standing.evaluation_due and is_logged(self.run, step)):
+      if not (standing.evaluation_due and _is_logged(self.run, step)):
         self.log.write_evaluation(step, metrics)
       self.log.message(f'step {step:,}: {progress.format_metrics(metrics)}')
     best_metric, patience = self.config.best_metric, self.config.patience
@@ -86,7 +86,7 @@ class Evaluator:
         figures.plot_curves(metrics, run.curves, run.path.name)
 
 
-def is_logged(run: Workdir, step: int) -> bool:
+def _is_logged(run: Workdir, step: int) -> bool:
   """Whether the log has an evaluation after that step; False on all but one."""
   return jax.process_index() == 0 and any(
     step in steps
@@ -100,7 +100,7 @@ def was_made_up_for(run: Workdir, step: int) -> bool:
 
   The checkpoint can't tell, as it was saved before. Every process is told.
   """
-  is_made = run.model.exists() and is_logged(run, step)
+  is_made = run.model.exists() and _is_logged(run, step)
   if jax.process_count() > 1:
     is_made = multihost_utils.broadcast_one_to_all(np.bool_(is_made))
   return bool(is_made)

@@ -20,8 +20,8 @@ _SETTINGS = '[tensorstore_spec='  # In what TensorStore says of an error.
 def drop() -> None:
   """Drops it from now on, in the whole process.
 
-  What others leave is told as before, but for answers to a closed event loop,
-  which don't say whose they are.
+  What others leave is told as before, but for answers to a closed event loop
+  and TensorStore's errors, which don't say whose they are.
   """
   logging.getLogger('asyncio').addFilter(lambda record: not _is_logged(record))
   sys.unraisablehook = functools.partial(_report, sys.unraisablehook)
